@@ -1,5 +1,5 @@
-//! A program whose panics abort. It is a separate crate, since a whole build has one profile, and
-//! it is kept between runs.
+//! A program whose panics abort, and the shortages of `tests/it/starved` in it. It is a separate
+//! crate, since a whole build has one profile, and it is kept between runs.
 
 use std::fs;
 use std::path::Path;
@@ -15,6 +15,9 @@ edition = "2024"
 
 [dependencies]
 offspring = { path = "OFFSPRING" }
+libc = "0.2"
+log = "0.4"
+serde = { version = "1", features = ["derive"] }
 
 [profile.dev]
 panic = "abort"
@@ -23,6 +26,14 @@ incremental = false
 "#;
 
 const PROGRAM: &str = r##"
+// What a call lacks is its error, where a panic is the end as well.
+#[path = "OFFSPRING/tests/it/starved/calls.rs"]
+mod calls;
+#[path = "OFFSPRING/tests/it/starved/matrix.rs"]
+mod matrix;
+#[path = "OFFSPRING/tests/it/starved/shortage.rs"]
+mod shortage;
+
 use offspring::{ProcessBuilder, ExitReason, JoinableQueue, Process};
 
 #[offspring::worker]
@@ -75,11 +86,15 @@ fn main() {
     job.task_done();
     jobs.join().unwrap();
     println!("all is told");
+
+    let failures = matrix::failures();
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+    println!("nobody aborted");
 }
 "##;
 
 #[test]
-fn where_panics_abort_they_are_told_nevertheless() {
+fn where_panics_abort_they_are_told_nevertheless_and_no_shortage_is_one() {
     let own = Path::new(env!("CARGO_MANIFEST_DIR"));
     let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join("aborting");
     fs::create_dir_all(place.join("src")).unwrap();
@@ -90,7 +105,7 @@ fn where_panics_abort_they_are_told_nevertheless() {
         }
     };
     write("Cargo.toml", &MANIFEST.replace("OFFSPRING", own.to_str().unwrap()));
-    write("src/main.rs", PROGRAM);
+    write("src/main.rs", &PROGRAM.replace("OFFSPRING", own.to_str().unwrap()));
     if let Ok(lock) = fs::read_to_string(own.join("Cargo.lock")) {
         fs::write(place.join("Cargo.lock"), lock).unwrap();
     }
@@ -102,7 +117,8 @@ fn where_panics_abort_they_are_told_nevertheless() {
     let (out, err) =
         (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{out}\n{err}");
-    assert_eq!(out, "all is told\n");
+    let lines = |wanted: &str| out.lines().any(|line| line == wanted);
+    assert!(lines("all is told") && lines("nobody aborted"), "{out}");
     // Each process printed its own panic, too.
     for message in ["all is lost", "far away", "job 7"] {
         assert!(err.contains(message), "{err}");

@@ -307,6 +307,9 @@ impl<A: Actor> ActorRef<A> {
                     Err(error) if error.is_timeout() => {
                         return Err(self.connection.timed_out(self.timeout));
                     }
+                    Err(PutTimeoutError::Handle(_, error)) if !error.is_end() => {
+                        return Err(self.connection.io(error));
+                    }
                     Err(_) => return Ok(DownReason::OwnerGone),
                 }
             }

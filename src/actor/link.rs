@@ -4,9 +4,11 @@
 //! channel from that process, which closes without a message if the process dies.
 
 use std::fmt;
+use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -19,10 +21,10 @@ use crate::actor::client::driver::BlockingCall;
 use crate::actor::context::ContextInner;
 use crate::actor::protocol::{Ending, Request, Unlink};
 use crate::channel::{Receiver, Sender, channel};
-use crate::diagnostics;
-use crate::error::{CallError, DownReason, RecvError};
+use crate::error::{CallError, DownReason};
 use crate::ipc::block::block;
 use crate::ipc::deadline::Deadline;
+use crate::ipc::wire::Retry;
 use crate::sys;
 
 /// The exit code of a process whose link to an actor failed.
@@ -96,25 +98,33 @@ impl<A: Actor> ActorRef<A> {
     pub fn link(&self) -> Result<Link, CallError> {
         let connection = &self.connection;
         let (unlink, unlinked) = channel().map_err(|error| connection.io(error))?;
+        // Dropping the link must not need anything that may be short then.
+        unlink.prepare(&Deadline::now()).map_err(|error| connection.io(error))?;
         let partner = crate::process::current().name().to_owned();
         let session = match connection.shared_session() {
             Some(session) => Some(session),
             None => block(connection.open_session(&BlockingCall::new(self.timeout())))?,
         };
         let session = session.ok_or_else(|| connection.timed_out(self.timeout()))?;
-        session
-            .requests
-            .send_timeout(Request::Link { partner, unlinked }, self.timeout())
-            .map_err(|error| connection.io(error))?;
         let linked = Arc::new(AtomicBool::new(true));
         let (generation, watched, watcher) =
             (session.generation, connection.clone(), linked.clone());
+        // First the thread, which may be refused, and only then the request: once the actor has
+        // that, it fails when this end is dropped.
+        let (requested, begin) = mpsc::channel();
         sys::service_thread("offspring-link", move || {
-            if let Some(reason) = wait_for_failure(&watched, generation, &watcher) {
+            let failure =
+                begin.recv().ok().and_then(|()| wait_for_failure(&watched, generation, &watcher));
+            if let Some(reason) = failure {
                 fail(&format!("actor `{}`, to which it is linked, {reason}", watched.name));
             }
         })
         .map_err(|error| connection.io(error))?;
+        session
+            .requests
+            .send_timeout(Request::Link { partner, unlinked }, self.timeout())
+            .map_err(|error| connection.io(error))?;
+        let _ = requested.send(());
         let connection = connection.clone();
         Ok(Link { unlink, linked, notify: Box::new(move || connection.notify()) })
     }
@@ -131,6 +141,7 @@ where
     M: Serialize + DeserializeOwned + Send + 'static,
     R: Serialize + DeserializeOwned + Send + 'static,
 {
+    let mut retry = Retry::default();
     loop {
         let ended = connection.wait(&Deadline::never(), |_, ended| {
             if !linked.load(Ordering::SeqCst) {
@@ -141,6 +152,9 @@ where
         match ended {
             Ok(Some(reason)) => return reason.filter(|reason| !reason.is_normal()),
             Ok(None) => {}
+            Err(CallError::Io { .. }) if !linked.load(Ordering::SeqCst) => return None,
+            // The actor does not end because this process lacks something.
+            Err(error @ CallError::Io { .. }) => retry.pause(&error),
             Err(_) => return Some(DownReason::OwnerGone),
         }
     }
@@ -151,10 +165,9 @@ fn fail(why: &str) {
     match OWN_ACTOR.get() {
         Some(own) => own.end(Ending::Failed(why.to_owned())),
         None => {
-            eprintln!(
-                "offspring: process `{}` ends, since {why}",
-                crate::process::current().name()
-            );
+            let name = crate::process::current().name().to_owned();
+            // A closed standard error must not keep it alive.
+            let _ = writeln!(io::stderr(), "offspring: process `{name}` ends, since {why}");
             std::process::exit(EXIT_LINKED);
         }
     }
@@ -162,16 +175,17 @@ fn fail(why: &str) {
 
 /// In the actor's process: ends the actor if its partner dies without unlinking.
 pub(super) fn watch(partner: String, unlinked: Receiver<Unlink>, own: Arc<ContextInner>) {
+    let failing = own.clone();
     let thread = sys::service_thread("offspring-link", move || {
-        if let Err(RecvError::Disconnected) = unlinked.recv() {
-            own.end(Ending::Failed(format!("process `{partner}`, to which it is linked, died")));
+        // It waits for descriptors, if those are short.
+        if unlinked.iter().next().is_none() {
+            failing
+                .end(Ending::Failed(format!("process `{partner}`, to which it is linked, died")));
         }
     });
+    // The process at the other end relies on the link, which fails when this actor does.
     if let Err(error) = thread {
-        diagnostics::error(
-            "offspring::actor",
-            format_args!("not watching a link: starting a thread failed: {error}"),
-        );
+        own.end(Ending::Failed(format!("a link could not be watched: {error}")));
     }
 }
 

@@ -17,6 +17,7 @@ use crate::error::{CallError, DownReason};
 use crate::ipc::deadline::Deadline;
 use crate::ipc::reactor::{EventSource, Interest, WakerSet, WakerSlot};
 use crate::ipc::waitable::{WaitSource, Waitable};
+use crate::ipc::wire::Retry;
 use crate::sys::lock;
 
 /// The end of one incarnation of an actor. Plain data: `Drop` does nothing.
@@ -180,14 +181,14 @@ where
     }
 
     /// Checks whether the host still exists, at most once every [`HOST_CHECK`].
-    fn check_host(&self) -> Result<(), CallError> {
+    fn check_host(&self) {
         let mut check = lock(&self.host_check);
         if check.0.elapsed() < HOST_CHECK {
-            return Ok(());
+            return;
         }
         check.0 = Instant::now();
         drop(check);
-        self.connection.check_host()
+        self.connection.check_host();
     }
 }
 
@@ -197,8 +198,16 @@ where
     R: Serialize + DeserializeOwned + Send + 'static,
 {
     fn wait(&self, limit: &Deadline) -> Option<Down> {
-        let found = self.connection.wait(limit, |status, ended| self.probe(status, ended));
-        found.unwrap_or_else(|_| Some(self.down(self.generation, DownReason::OwnerGone, false)))
+        let mut retry = Retry::default();
+        loop {
+            match self.connection.wait(limit, |status, ended| self.probe(status, ended)) {
+                Ok(found) => return found,
+                // The actor does not end because this process lacks something.
+                Err(CallError::Io { .. }) if limit.is_over() => return None,
+                Err(error @ CallError::Io { .. }) => retry.pause(&error),
+                Err(_) => return Some(self.down(self.generation, DownReason::OwnerGone, false)),
+            }
+        }
     }
 }
 
@@ -223,8 +232,8 @@ where
         if matches!(self.connection.host, Host::Local(_)) {
             return false;
         }
-        // If the host cannot be asked, `wait` returns an end at once.
-        if self.check_host().is_err() || self.has_ended() {
+        self.check_host();
+        if self.has_ended() {
             return true;
         }
         if interest.is_some() {

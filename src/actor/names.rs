@@ -14,10 +14,10 @@ use crate::actor::actor::Actor;
 use crate::actor::address::{ActorRef, TIMEOUT};
 use crate::actor::host::directory;
 use crate::actor::host::record::ActorRecord;
-use crate::actor::protocol::{DirectoryRequest, UntypedRef};
+use crate::actor::protocol::{ActorKey, DirectoryRequest, UntypedRef};
 use crate::channel::{Sender, channel};
 use crate::diagnostics;
-use crate::error::{DownReason, LookupError, StartError};
+use crate::error::{DownReason, EncodeError, LookupError, StartError};
 use crate::ipc::wire::{self, EncodedValue, Envelope, Shape};
 use crate::process::{NewChild, SpawnHook, this_process};
 use crate::queue::Queue;
@@ -59,11 +59,19 @@ inventory::submit! {
 }
 
 /// Encodes the main process's directory for a child. A program without actors opens none for this.
-fn prepare(_: &NewChild<'_>) -> Option<EncodedValue> {
+fn prepare(child: &NewChild<'_>) -> Option<EncodedValue> {
     if this_process().depth() == 0 && !directory::is_open() {
         return None;
     }
-    wire::encode(&main_directory()?, Shape::Own).ok()
+    let encoded = wire::encode(&main_directory()?, Shape::Own);
+    encoded.inspect_err(|error| not_passed_on(child, error)).ok()
+}
+
+fn not_passed_on(child: &NewChild<'_>, error: &EncodeError) {
+    diagnostics::error(
+        "offspring::actor",
+        format_args!("the names of actors will not be known in `{}`: {error}", child.name),
+    );
 }
 
 fn ask<T: Serialize + DeserializeOwned>(
@@ -144,27 +152,85 @@ pub(super) fn register<A: Actor>(address: &ActorRef<A>) -> Result<(), StartError
         let (name, actor) = (name(), actor.clone());
         ask(|done| DirectoryRequest::Register { name, actor, done })
     };
-    if attempt().map_err(down)? {
+    // After an error, the request may be carried out nevertheless. This one comes after it.
+    let attempt = || attempt().inspect_err(|_| forget(address.name(), actor.key)).map_err(down);
+    if attempt()? {
         return Ok(());
     }
-    // The name of an actor whose host was killed is free. Two processes may find that at the same
-    // time: each unregisters only the key that it found, so the second cannot undo the registration
-    // of the first.
-    let stale = look_up(address.name()).map_err(down)?.filter(is_stale);
-    if let (Some(stale), Some(directory)) = (stale, main_directory()) {
-        let request = DirectoryRequest::Unregister { name: name(), key: stale.key };
-        let _ = directory.put_timeout(request, PATIENCE);
-        if attempt().map_err(down)? {
+    // The name of an actor that is gone, and could not unregister it, is free. Two processes may
+    // find that at the same time: each unregisters only the key that it found, so the second cannot
+    // undo the registration of the first.
+    let holder = look_up(address.name()).map_err(down)?;
+    if let Some(gone) = holder.filter(|actor| is_stale(actor) || is_down(actor)) {
+        forget(address.name(), gone.key);
+        if attempt()? {
             return Ok(());
         }
     }
     Err(StartError::NameTaken { actor: name() })
 }
 
+/// Asks the actor's host whether it is down. A host that does not answer is taken for suspended, and
+/// its actor keeps its name.
+fn is_down(actor: &UntypedRef) -> bool {
+    let Ok((answer, answered)) = channel() else { return false };
+    let request = DirectoryRequest::IsDown { number: actor.key.number, answer };
+    actor.directory.put_timeout(request, PATIENCE).is_ok()
+        && answered.recv_timeout(PATIENCE).unwrap_or(false)
+}
+
+/// Frees the name, if this actor has it.
+fn forget(name: &str, key: ActorKey) {
+    if let Some(directory) = main_directory() {
+        let request = DirectoryRequest::Unregister { name: name.to_owned(), key };
+        // If it is not put, whoever wants the name finds out that the actor is gone.
+        let _ = directory.put_timeout(request, PATIENCE);
+    }
+}
+
 /// Frees the actor's name, if it was registered.
 pub(crate) fn unregister(record: &ActorRecord, registered: bool) {
-    if let (true, Some(directory)) = (registered, main_directory()) {
-        let request = DirectoryRequest::Unregister { name: record.name.clone(), key: record.key };
-        let _ = directory.put_timeout(request, PATIENCE);
+    if registered {
+        forget(&record.name, record.key);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::actor::client::connection::Host;
+    use crate::actor::context::Context;
+
+    struct Nobody;
+
+    impl Actor for Nobody {
+        type Args = ();
+        type Message = ();
+        type Reply = ();
+
+        fn start(_: (), _: &Context<Nobody>) -> Result<Nobody, Box<dyn std::error::Error>> {
+            Ok(Nobody)
+        }
+
+        fn handle(&mut self, _: ()) {}
+    }
+
+    #[test]
+    fn the_name_of_an_actor_that_went_down_without_unregistering_it_is_free() {
+        let open = || {
+            let record = directory::open_record("the name", 1).unwrap();
+            let host = Host::Local(record.clone());
+            (ActorRef::<Nobody>::new(record.key, "the name", host, TIMEOUT), record)
+        };
+        let ((first, record), (second, other)) = (open(), open());
+        register(&first).unwrap();
+        assert!(matches!(register(&second), Err(StartError::NameTaken { .. })));
+        // Its host had no descriptors to say so.
+        directory::remove_record(&record);
+        register(&second).unwrap();
+        assert_eq!(find::<Nobody>("the name").unwrap(), second);
+        unregister(&other, true);
+        directory::remove_record(&other);
+        assert!(find::<Nobody>("the name").is_err());
     }
 }

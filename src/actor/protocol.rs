@@ -19,7 +19,7 @@ use serde::de::{Error, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::channel::{Mark, Receiver, Sender};
-use crate::error::{DecodeError, DownReason};
+use crate::error::{DecodeError, DownReason, printable};
 use crate::ipc::wire;
 use crate::queue::{JoinableQueue, Queue};
 use crate::sys;
@@ -51,6 +51,7 @@ pub(crate) type CallChain = Vec<Caller>;
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Caller {
     pub(crate) key: ActorKey,
+    #[serde(deserialize_with = "printable::deserialize_name")]
     pub(crate) name: String,
 }
 
@@ -97,6 +98,7 @@ pub(crate) enum Request {
     /// Links the actor to process `partner`: the actor fails if the channel closes before
     /// [`Unlink`] came.
     Link {
+        #[serde(deserialize_with = "printable::deserialize_name")]
         partner: String,
         unlinked: Receiver<Unlink>,
     },
@@ -217,7 +219,7 @@ pub(crate) enum Report {
 pub(crate) enum Ending {
     Normal,
     Shutdown,
-    Failed(String),
+    Failed(#[serde(deserialize_with = "printable::deserialize_text")] String),
 }
 
 impl From<Ending> for DownReason {
@@ -285,6 +287,11 @@ pub(crate) enum DirectoryRequest {
         actor: UntypedRef,
         done: Sender<bool>,
     },
+    /// Asks whether this actor is down for good.
+    IsDown {
+        number: u64,
+        answer: Sender<bool>,
+    },
     Unregister {
         name: String,
         key: ActorKey,
@@ -299,6 +306,7 @@ pub(crate) enum DirectoryRequest {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct UntypedRef {
     pub(crate) key: ActorKey,
+    #[serde(deserialize_with = "printable::deserialize_name")]
     pub(crate) name: String,
     /// Of the actor's type.
     pub(crate) fingerprint: u64,

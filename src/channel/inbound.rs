@@ -14,12 +14,12 @@ use super::layout::{
 };
 use super::{NewSender, RoomBell};
 use crate::diagnostics;
-use crate::error::RecvError;
+use crate::error::{RecvError, is_starved};
 use crate::ipc::codec::Slice;
 use crate::ipc::deadline::{Deadline, WaitEnd};
 use crate::ipc::doorbell::{self, claim};
-use crate::ipc::link::LinkReader;
-use crate::ipc::region::{AtomicU64, Memory, Reader, Region};
+use crate::ipc::link::{LinkReader, NoParcel};
+use crate::ipc::region::{AtomicU64, Reader, Region};
 use crate::ipc::ring;
 use crate::ipc::small_bytes::SmallBytes;
 use crate::ipc::wire::{self, CheckedReceiver, CheckedSender, Envelope, Failure};
@@ -71,6 +71,28 @@ pub(super) struct InboundRing {
     used: Instant,
 }
 
+/// The ring of one sending process, before this process has mapped it.
+#[derive(Debug)]
+pub(super) struct UnmappedRing {
+    pub(super) sender: NewSender,
+    /// How many bytes of the heap another process had touched, which has read it before.
+    pub(super) touched: usize,
+}
+
+impl UnmappedRing {
+    /// Maps the memory. An error of the kind `InvalidData` if it is not that of a sender.
+    pub(super) fn memory(&self) -> io::Result<SenderMemory> {
+        SenderMemory::of(self.sender.region.clone())
+    }
+
+    pub(super) fn share(&self) -> io::Result<UnmappedRing> {
+        let NewSender { region, room_bell, parcels } = &self.sender;
+        let (region, room_bell) = (region.clone(), room_bell.clone());
+        let sender = NewSender { region, room_bell, parcels: parcels.duplicate()? };
+        Ok(UnmappedRing { sender, touched: self.touched })
+    }
+}
+
 /// A message that was taken and is not decoded yet.
 #[derive(Debug)]
 pub(crate) struct RawMessage {
@@ -86,7 +108,7 @@ pub(super) enum RawContent {
     Bytes(SmallBytes),
     Long(HeapMessage),
     Parcel(Envelope),
-    /// The system refused the descriptors of its handles.
+    /// The system refused what it takes to receive it: descriptors for its handles, or addresses.
     Refused(io::Error),
 }
 
@@ -114,6 +136,11 @@ impl Drop for HeapMessage {
 }
 
 impl RawMessage {
+    /// Whether it could not be received, and is still there.
+    pub(super) fn is_left(&self) -> bool {
+        matches!(&self.content, RawContent::Refused(error) if is_starved(error))
+    }
+
     pub(crate) fn decode<T: DeserializeOwned>(self) -> Result<T, RecvError> {
         match self.content {
             RawContent::Bytes(bytes) => wire::decode(bytes.as_slice(), Vec::new()),
@@ -137,16 +164,10 @@ impl RawMessage {
 }
 
 impl InboundRing {
-    /// `None` if the region is not one of a sender, or this process has no room for it.
-    pub(super) fn new(sender: NewSender) -> Option<InboundRing> {
-        InboundRing::continued(sender, 0)
-    }
-
-    /// Continues a ring that another process read, which had touched this many bytes of the heap.
-    pub(super) fn continued(sender: NewSender, touched: usize) -> Option<InboundRing> {
-        let memory = SenderMemory::of(sender.region).ok()?;
+    pub(super) fn new(memory: SenderMemory, unmapped: UnmappedRing) -> InboundRing {
+        let UnmappedRing { sender, touched } = unmapped;
         let region = memory.head.clone();
-        Some(InboundRing {
+        InboundRing {
             number: 0,
             reader: LinkReader::new(region.clone(), LINK),
             sender: Arc::new(SenderRegion { region, memory, room_bell: sender.room_bell }),
@@ -156,17 +177,15 @@ impl InboundRing {
             misses: 0,
             touched,
             used: Instant::now(),
-        })
+        }
     }
 
-    /// What another process needs to continue it: the region, the room doorbell, the parcels, and
-    /// how much of the heap was touched.
-    pub(super) fn share(
-        &self,
-    ) -> io::Result<(Memory, CheckedSender<RoomBell>, CheckedReceiver<()>, usize)> {
+    /// Returns what another process needs to continue it.
+    pub(super) fn share(&self) -> io::Result<UnmappedRing> {
         let SenderRegion { memory, room_bell, .. } = &*self.sender;
-        let parcels = self.parcels.duplicate()?.to();
-        Ok((memory.memory(), room_bell.clone(), parcels, self.touched))
+        let (region, room_bell) = (memory.memory(), room_bell.clone());
+        let sender = NewSender { region, room_bell, parcels: self.parcels.duplicate()? };
+        Ok(UnmappedRing { sender, touched: self.touched })
     }
 
     pub(super) fn has_early_parcels(&self) -> bool {
@@ -274,13 +293,14 @@ impl InboundRing {
             Err(WaitEnd::Timeout(_)) => Err(Failure::Gone),
         };
         match self.reader.take_parcel(front, receive) {
-            Err(Failure::Starved) => Some(RawContent::Refused(Failure::Starved.into_io())),
-            Err(Failure::Gone) => self.give_up(),
+            Err(NoParcel::Stays(error)) => Some(RawContent::Refused(error)),
+            Err(NoParcel::Lost(Failure::Gone)) => self.give_up(),
             outcome => {
                 self.sender.ring_if_waiting();
                 Some(match outcome {
                     Ok(parcel) => RawContent::Parcel(parcel),
-                    Err(failure) => RawContent::Refused(failure.into_io()),
+                    Err(NoParcel::Stays(error)) => RawContent::Refused(error),
+                    Err(NoParcel::Lost(failure)) => RawContent::Refused(failure.into_io()),
                 })
             }
         }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::sync::{Arc, Mutex};
 
 use super::ToReceiver;
-use super::inbound::{InboundRing, RawMessage};
+use super::inbound::{RawMessage, UnmappedRing};
 use super::rings::Rings;
 use crate::ipc::deadline::{Deadline, TimeLimit, WaitEnd, Waited};
 use crate::ipc::parking::{SharedReceiver, SleepFlag};
@@ -131,8 +131,7 @@ impl SleepFlag<ToReceiver> for ReceiverInbox {
                 true
             }
             ToReceiver::Join(sender) => {
-                let ring = InboundRing::new(sender);
-                lock(&self.rings).join(ring);
+                lock(&self.rings).join(UnmappedRing { sender, touched: 0 });
                 false
             }
         }

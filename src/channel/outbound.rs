@@ -235,7 +235,11 @@ impl SenderShared {
         self.to_receiver.clone()
     }
 
-    fn ring<L: TimeLimit>(&self, limit: &L) -> Waited<&Arc<OutboundRing>, SendFailure, L> {
+    /// Returns the ring; the first call makes it.
+    pub(super) fn ring<L: TimeLimit>(
+        &self,
+        limit: &L,
+    ) -> Waited<&Arc<OutboundRing>, SendFailure, L> {
         match self.ring.get() {
             Some(ring) => Ok(ring),
             None => self.join(lock(&self.joining), limit),

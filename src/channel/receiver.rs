@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::bytes::Bytes;
-use super::inbound::{InboundRing, RawMessage};
+use super::inbound::{InboundRing, RawMessage, UnmappedRing};
 use super::inbox::ReceiverInbox;
 use super::{EndToken, NewSender, ToReceiver};
 use crate::error::{RecvError, RecvTimeoutError, TryRecvError};
@@ -272,11 +272,11 @@ struct RingToken {
 impl RingToken {
     const HANDLES: usize = 3;
 
-    fn claim(self) -> Result<Option<InboundRing>, &'static str> {
+    fn claim(self) -> Result<UnmappedRing, &'static str> {
         let handles =
             (wire::claim(self.region)?, wire::claim(self.room_bell)?, wire::claim(self.parcels)?);
         let (
-            WireHandle::Memory(region),
+            WireHandle::Ring(region),
             WireHandle::Sender(room_bell),
             WireHandle::Receiver(parcels),
         ) = handles
@@ -285,7 +285,7 @@ impl RingToken {
         };
         let sender = NewSender { region, room_bell: room_bell.to(), parcels: parcels.to() };
         let touched = usize::try_from(self.touched).unwrap_or(usize::MAX);
-        Ok(InboundRing::continued(sender, touched))
+        Ok(UnmappedRing { sender, touched })
     }
 }
 
@@ -330,12 +330,12 @@ impl ReceiverInbox {
         let explain =
             |error: io::Error| format!("could not share the receiver's channels: {error}");
         let mut rings = Vec::new();
-        for ring in lock(&self.rings).all() {
-            let (region, room_bell, parcels, touched) = ring.share().map_err(explain)?;
+        for ring in lock(&self.rings).share() {
+            let UnmappedRing { sender, touched } = ring.map_err(explain)?;
             rings.push(RingToken {
-                region: wire::note(WireHandle::Memory(region))?,
-                room_bell: wire::note(WireHandle::Sender(room_bell.to()))?,
-                parcels: wire::note(WireHandle::Receiver(parcels))?,
+                region: wire::note(WireHandle::Ring(sender.region))?,
+                room_bell: wire::note(WireHandle::Sender(sender.room_bell.to()))?,
+                parcels: wire::note(WireHandle::Receiver(sender.parcels.to()))?,
                 touched: touched as u64,
             });
         }
@@ -380,7 +380,7 @@ impl<'de, T> Deserialize<'de> for Receiver<T> {
         let receiver = Receiver::new(bells.to());
         if let Ok(inbox) = receiver.inbox() {
             let mut all = lock(&inbox.rings);
-            rings.into_iter().flatten().for_each(|ring| all.add(ring));
+            rings.into_iter().for_each(|ring| all.map(ring));
         }
         Ok(receiver)
     }

@@ -22,11 +22,16 @@
 //! - A sender may die after it claimed its flag and before it rings, and another of its threads may
 //!   have sent something by then. So a receiver that has quiet rings checks all of them about once
 //!   in [`IDLE`], and at the end of the channel.
+//! - This process may have too few addresses to map the ring of a new sender, which has sent
+//!   something already. So it keeps the ring unmapped, and tries again before it sleeps, where the
+//!   error is that of the call, and from time to time while other senders are busy.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
 use std::time::{Duration, Instant};
 
-use super::inbound::{IDLE, InboundRing, RawContent, RawMessage};
+use super::inbound::{IDLE, InboundRing, RawContent, RawMessage, UnmappedRing};
+use super::layout::Mark;
 use crate::ipc::doorbell;
 use crate::sys;
 
@@ -48,6 +53,10 @@ const CHORES_EVERY: Duration = Duration::from_millis(200);
 pub(super) struct Rings {
     active: Vec<InboundRing>,
     quiet: BTreeMap<u64, InboundRing>,
+    /// Rings that this process had too few addresses to map. Each has a message.
+    unmapped: VecDeque<UnmappedRing>,
+    /// When they were last tried.
+    tried: Duration,
     /// The number of the last ring that was added.
     last: u64,
     /// The index of the active ring that is polled next.
@@ -68,6 +77,8 @@ impl Rings {
         Rings {
             active: Vec::new(),
             quiet: BTreeMap::new(),
+            unmapped: VecDeque::new(),
+            tried: Duration::ZERO,
             last: 0,
             turn: 0,
             unheard: 0,
@@ -83,14 +94,45 @@ impl Rings {
     }
 
     pub(super) fn len(&self) -> usize {
-        self.active.len() + self.quiet.len()
+        self.active.len() + self.quiet.len() + self.unmapped.len()
+    }
+
+    /// What another process needs to continue all of them.
+    pub(super) fn share(&self) -> impl Iterator<Item = io::Result<UnmappedRing>> {
+        self.all().map(InboundRing::share).chain(self.unmapped.iter().map(UnmappedRing::share))
     }
 
     pub(super) fn has_quiet(&self) -> bool {
         !self.quiet.is_empty()
     }
 
-    pub(super) fn add(&mut self, mut ring: InboundRing) {
+    /// Maps a ring and adds it. Keeps it if this process has too few addresses, and drops it if it
+    /// is not one.
+    pub(super) fn map(&mut self, ring: UnmappedRing) {
+        match ring.memory() {
+            Ok(memory) => self.add(InboundRing::new(memory, ring)),
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {}
+            Err(_) => self.unmapped.push_back(ring),
+        }
+    }
+
+    /// Maps the rings for which there were too few addresses. The error, if that is still so.
+    fn map_the_rest(&mut self) -> io::Result<()> {
+        self.tried = sys::rough_time();
+        while let Some(ring) = self.unmapped.pop_front() {
+            match ring.memory() {
+                Ok(memory) => self.add(InboundRing::new(memory, ring)),
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => {}
+                Err(error) => {
+                    self.unmapped.push_back(ring);
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, mut ring: InboundRing) {
         self.last += 1;
         ring.number = self.last;
         // Armed like the others: `disarm` counts a flag that is clear as a doorbell.
@@ -101,11 +143,11 @@ impl Rings {
     /// Adds the ring of a new sender. Drops those of senders that are gone, so that rings do not
     /// accumulate while senders come and go; with many senders only when there are twice as many as
     /// the last time, because checking all of them takes a system call for each.
-    pub(super) fn join(&mut self, ring: Option<InboundRing>) {
+    pub(super) fn join(&mut self, ring: UnmappedRing) {
         if self.len() <= FEW || self.len() >= 2 * self.left {
             self.check_all();
         }
-        ring.into_iter().for_each(|ring| self.add(ring));
+        self.map(ring);
     }
 
     /// Checks all rings, and drops those of senders that are gone. A sender that is killed leaves
@@ -142,8 +184,26 @@ impl Rings {
         }
     }
 
-    /// Takes the next message, from each active ring in turn.
+    /// Takes the next message.
     pub(super) fn next(&mut self) -> Option<RawMessage> {
+        let next = self.next_active();
+        if next.is_some() || self.unmapped.is_empty() {
+            return next;
+        }
+        // There is a message, in a ring that cannot be read. An error is better than a long sleep.
+        match self.map_the_rest() {
+            Ok(()) => self.next_active(),
+            Err(error) => {
+                let (mark, content) = (Mark::default(), RawContent::Refused(error));
+                Some(RawMessage { ring: 0, mark, content })
+            }
+        }
+    }
+
+    /// Takes the next message, from each active ring in turn. What the system refuses keeps nothing
+    /// from the other senders: it is returned if they have no message.
+    fn next_active(&mut self) -> Option<RawMessage> {
+        let mut refused = None;
         loop {
             let all = self.active.len();
             for _ in 0..all {
@@ -157,6 +217,10 @@ impl Rings {
                 };
                 ring.misses = 0;
                 self.turn += 1;
+                if message.is_left() && refused.is_none() {
+                    refused = Some(message);
+                    continue;
+                }
                 self.unheard += 1;
                 if matches!(message.content, RawContent::Long(_)) {
                     self.due.get_or_insert_with(|| Instant::now() + IDLE);
@@ -165,7 +229,7 @@ impl Rings {
             }
             // A ring that took the place of another may not have been polled.
             if self.active.len() == all {
-                return None;
+                return refused;
             }
         }
     }
@@ -185,12 +249,12 @@ impl Rings {
     }
 
     pub(super) fn has_next(&self) -> bool {
-        self.active.iter().any(InboundRing::has_next)
+        !self.unmapped.is_empty() || self.active.iter().any(InboundRing::has_next)
     }
 
     /// Returns `true` if the doorbells have not been read for many messages, or memory may be idle.
     pub(super) fn has_chores(&self) -> bool {
-        self.due.is_some() || self.must_hear()
+        self.due.is_some() || self.must_hear() || !self.unmapped.is_empty()
     }
 
     fn must_hear(&self) -> bool {
@@ -209,6 +273,11 @@ impl Rings {
     /// Returns idle memory to the system, and checks all rings, each only from time to time.
     /// Returns the time when more memory will be idle, if any is in use.
     pub(super) fn do_chores(&mut self) -> Option<Instant> {
+        // Those that send meanwhile must not keep the others from it.
+        if !self.unmapped.is_empty() && sys::rough_time().saturating_sub(self.tried) >= CHORES_EVERY
+        {
+            let _ = self.map_the_rest();
+        }
         if self.due.is_none() && self.quiet.is_empty() {
             return None;
         }

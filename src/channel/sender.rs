@@ -209,6 +209,11 @@ impl<T> Sender<T> {
         self.shared.send(mark, message, limit)
     }
 
+    /// Makes what the first send would make. So a later send needs nothing from the system.
+    pub(crate) fn prepare(&self, limit: &Deadline) -> Result<(), SendTimeoutError<()>> {
+        self.shared.ring(limit).map(drop).map_err(|end| timed(end, ()))
+    }
+
     /// The same end, for a caller who knows that its messages are of another type.
     pub(crate) fn cast<U>(self) -> Sender<U> {
         Sender { shared: self.shared, message: PhantomData }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::{CreateError, DecodeError, EncodeError, ExitReason, SpawnError};
+use super::{CreateError, DecodeError, EncodeError, ExitReason, SpawnError, printable};
 
 /// How an actor, or another child of a supervisor, ended.
 ///
@@ -53,7 +53,7 @@ pub enum DownReason {
     Shutdown,
     /// It stopped itself with [`Context::fail`](crate::actor::Context::fail), its `start` returned
     /// an error, or a [link](crate::actor::Link) failed.
-    Failed(String),
+    Failed(#[serde(deserialize_with = "printable::deserialize_text")] String),
     /// It missed its heartbeat, and was killed.
     Hung {
         /// The heartbeat's limit.
@@ -62,7 +62,7 @@ pub enum DownReason {
     /// Its process ended in another way: by a panic, an exit, or a signal.
     Died(ExitReason),
     /// It is a supervisor, and reached its limit of restarts.
-    GaveUp(String),
+    GaveUp(#[serde(deserialize_with = "printable::deserialize_text")] String),
     /// Its supervisor reached its limit of restarts, and ended all its children.
     SupervisorGaveUp {
         /// The id of the child that failed once more than is allowed.

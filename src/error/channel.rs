@@ -105,8 +105,8 @@ flat_errors! {
         /// This end was moved to another process.
         #[error("cannot receive: this end was moved to another process")]
         Moved,
-        /// The system refused a resource. If it was a descriptor (`EMFILE`), the message can still
-        /// be received later.
+        /// The system refused a resource. If it was a descriptor (`EMFILE`) or addresses
+        /// (`ENOMEM`), the message can still be received later.
         #[error("cannot receive: {0}")]
         Io(cause: io::Error),
     }
@@ -147,8 +147,8 @@ flat_errors! {
 }
 
 impl RecvError {
-    /// Whether the message is still in the channel because this process has no free descriptors
-    /// for its handles.
+    /// Whether the message is still in the channel because this process has no free descriptors,
+    /// or no addresses.
     pub(crate) fn is_starved(&self) -> bool {
         matches!(self, RecvError::Io(error) if is_starved(error))
     }

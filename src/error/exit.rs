@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::printable;
+
 /// How a process ended.
 ///
 /// ```
@@ -190,13 +192,18 @@ impl fmt::Display for KillCause {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct PanicReport {
-    /// The message of the panic, cut at 8 KiB.
+    /// The message of the panic, cut at 8 KiB. Control characters other than newlines and tabs are
+    /// escaped, as `Debug` does it.
+    #[serde(deserialize_with = "printable::deserialize_text")]
     pub message: String,
     /// `file:line:column` of the panic, if it is known.
+    #[serde(deserialize_with = "printable::deserialize_optional")]
     pub location: Option<String>,
     /// The name of the thread that panicked, if it has one.
+    #[serde(deserialize_with = "printable::deserialize_optional")]
     pub thread: Option<String>,
     /// The backtrace if `RUST_BACKTRACE` is set, cut at 16 KiB.
+    #[serde(deserialize_with = "printable::deserialize_optional")]
     pub backtrace: Option<String>,
 }
 

@@ -244,6 +244,7 @@ mod channel;
 mod exit;
 mod group;
 mod pool;
+pub(crate) mod printable;
 mod process;
 mod queue;
 mod select;
@@ -274,9 +275,10 @@ pub use sync::{
 };
 pub use umbrella::{Error, Result};
 
-/// Whether a system error means that this process has no free descriptors.
+/// Whether a system error means that this process has no descriptors left, or no addresses: what was
+/// to be received stays where it is.
 pub(crate) fn is_starved(error: &io::Error) -> bool {
-    error.raw_os_error() == Some(libc::EMFILE)
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENOMEM))
 }
 
 /// A value could not be encoded.
@@ -358,12 +360,13 @@ pub struct DecodeError {
 
 impl DecodeError {
     pub(crate) fn new<T: ?Sized>(message: impl Into<String>) -> Self {
-        DecodeError { type_name: std::any::type_name::<T>(), message: message.into() }
+        DecodeError::elsewhere(std::any::type_name::<T>(), message)
     }
 
     /// An error that another process reported for this type.
     pub(crate) fn elsewhere(type_name: &'static str, message: impl Into<String>) -> Self {
-        let message = message.into();
+        // It may quote what does not decode.
+        let message = printable::text(message.into());
         DecodeError { type_name, message }
     }
 

@@ -15,6 +15,7 @@
 //! some have two.
 
 use std::collections::VecDeque;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -99,6 +100,15 @@ impl LinkWriter {
     }
 }
 
+/// Why a reader has no parcel for an entry.
+#[derive(Debug)]
+pub(crate) enum NoParcel {
+    /// It stays, and so does its entry: the system refuses what it takes to receive it.
+    Stays(io::Error),
+    /// There is none, or it cannot be read. Its entry was taken.
+    Lost(Failure),
+}
+
 /// The reading end.
 #[derive(Debug)]
 pub(crate) struct LinkReader {
@@ -134,20 +144,24 @@ impl LinkReader {
     /// Takes the parcel of the entry in front, and the entry. `receive` returns the next parcel
     /// without waiting: it was sent before its entry, so a writer whose parcel is missing does not
     /// keep to the protocol.
-    ///
-    /// After [`Failure::Starved`] both are still there: this process had no descriptors for the
-    /// parcel's handles.
     pub(crate) fn take_parcel(
         &mut self,
         front: &Peeked,
         receive: impl FnOnce() -> Result<Envelope, Failure>,
-    ) -> Result<Envelope, Failure> {
-        let parcel = self.early.pop_front().map_or_else(receive, Ok);
-        if !matches!(parcel, Err(Failure::Starved)) {
-            self.entries.take(front);
-            let taken = self.region.atomic(self.parcels_taken);
-            taken.fetch_add(1, Ordering::SeqCst);
-        }
+    ) -> Result<Envelope, NoParcel> {
+        let parcel = match self.early.pop_front().map_or_else(receive, Ok) {
+            Ok(mut parcel) => match parcel.map() {
+                Ok(()) => Ok(parcel),
+                Err(error) => {
+                    self.early.push_front(parcel);
+                    return Err(NoParcel::Stays(error));
+                }
+            },
+            Err(Failure::Starved) => return Err(NoParcel::Stays(Failure::Starved.into_io())),
+            Err(failure) => Err(NoParcel::Lost(failure)),
+        };
+        self.entries.take(front);
+        self.region.atomic(self.parcels_taken).fetch_add(1, Ordering::SeqCst);
         parcel
     }
 }
@@ -196,7 +210,7 @@ mod tests {
         assert!(writer.push_parcel(1, || Ok(())).unwrap());
         let front = reader.entries.front().unwrap().unwrap();
         let starved = reader.take_parcel(&front, || Err(Failure::Starved));
-        assert!(matches!(starved, Err(Failure::Starved)));
+        assert!(matches!(starved, Err(NoParcel::Stays(_))));
         let front = reader.entries.front().unwrap().expect("it is still there");
         reader.keep(parcel());
         let taken = reader.take_parcel(&front, || unreachable!("it arrived early"));

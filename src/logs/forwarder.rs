@@ -11,6 +11,7 @@ use crate::channel::{Receiver, Sender, channel};
 use crate::diagnostics;
 use crate::error::{CreateError, RecvError};
 use crate::ipc::catch::catch_panic;
+use crate::ipc::wire::Retry;
 use crate::shared::AtomicU64;
 use crate::sys::{self, Service, lock};
 
@@ -113,6 +114,7 @@ impl Forwarder {
     }
 
     fn run(&self, received: &Receiver<LogMessage>) {
+        let mut retry = Retry::default();
         loop {
             match received.recv() {
                 Ok(LogMessage::UpdateLevel) => {}
@@ -122,8 +124,8 @@ impl Forwarder {
                 }
                 // Never reached: this process holds a sender itself.
                 Err(RecvError::Disconnected | RecvError::Moved) => return,
-                // The record stays in the channel until this process has descriptors again.
-                Err(error) if error.is_starved() => {}
+                // The record stays in the channel until this process has room for it again.
+                Err(error) if error.is_starved() => retry.pause(&error),
                 Err(error) => {
                     diagnostics::error(
                         "offspring::logs",

@@ -53,16 +53,19 @@ fn prepare(child: &NewChild<'_>) -> Option<EncodedValue> {
         _ if level == log::LevelFilter::Off => return None,
         LogTarget::Off => return None,
         LogTarget::Stderr => LogSink::Stderr { level: level as u64 },
-        LogTarget::Parent => forwarder::sink()
-            .inspect_err(|error| {
-                diagnostics::error(
-                    "offspring::logs",
-                    format_args!("could not forward the log records of `{}`: {error}", child.name),
-                )
-            })
-            .ok()?,
+        LogTarget::Parent => {
+            forwarder::sink().inspect_err(|error| not_forwarded(child, error)).ok()?
+        }
     };
-    wire::encode(&sink, Shape::Own).ok()
+    let encoded = wire::encode(&sink, Shape::Own);
+    encoded.inspect_err(|error| not_forwarded(child, error)).ok()
+}
+
+fn not_forwarded(child: &NewChild<'_>, error: &dyn std::error::Error) {
+    diagnostics::error(
+        "offspring::logs",
+        format_args!("could not forward the log records of `{}`: {error}", child.name),
+    );
 }
 
 fn receive(envelope: Envelope) {

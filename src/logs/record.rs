@@ -1,7 +1,11 @@
 //! A log record as it travels to the parent.
 
+use std::borrow::Cow;
+
 use log::kv::{self, Key, Value, VisitSource};
 use serde::{Deserialize, Serialize};
+
+use crate::error::printable;
 
 /// The keys under which a record names its origin.
 const PROCESS: &str = "process";
@@ -17,6 +21,7 @@ pub(super) enum LogMessage {
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct LogRecord {
     level: u8,
+    #[serde(deserialize_with = "printable::deserialize_name")]
     target: String,
     text: String,
     module: Option<String>,
@@ -73,8 +78,14 @@ impl LogRecord {
         if level > log::max_level() || !logger.enabled(&metadata) {
             return;
         }
+        // The text is the child's own, as its output is. The name of its process is this crate's.
+        let values = self.values.iter().map(|(key, value)| match key.as_str() {
+            PROCESS => (key, printable::name(value)),
+            _ => (key, Cow::Borrowed(value.as_str())),
+        });
+        let values: Vec<(&String, Cow<'_, str>)> = values.collect();
         let values: Vec<(&str, &str)> =
-            self.values.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+            values.iter().map(|(key, value)| (key.as_str(), &**value)).collect();
         logger.log(
             &log::Record::builder()
                 .metadata(metadata)

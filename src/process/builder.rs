@@ -105,7 +105,7 @@ impl ProcessBuilder {
     }
 
     /// Sets the name of the process, for messages, [`current`](crate::current) and `ps` (which
-    /// shows 15 bytes). It has 1 to 200 bytes, without NUL.
+    /// shows 15 bytes). It has 1 to 200 bytes, without control characters.
     ///
     /// Default: the worker's type and a number, such as `Consumer-1`.
     pub fn name(mut self, name: impl Into<String>) -> ProcessBuilder {
@@ -419,7 +419,9 @@ impl ProcessBuilder {
             length if length > NAME_MAX => {
                 Some(format!("has {length} bytes: use at most {NAME_MAX}"))
             }
-            _ => name.contains('\0').then(|| format!("{name:?} contains a NUL byte")),
+            _ => name
+                .contains(char::is_control)
+                .then(|| format!("{name:?} contains a control character")),
         };
         if let Some(problem) = wrong {
             return Err(SpawnError::InvalidOption { option: "name", problem });

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::error::PanicReport;
+use crate::error::{PanicReport, printable};
 use crate::ipc::deadline::{Deadline, WaitEnd};
 use crate::ipc::wire::{self, CheckedReceiver, EncodedValue, Envelope, Failure, Shape};
 use crate::process::identity::{Entry, Identity};
@@ -108,11 +108,11 @@ pub(super) enum ChildMessage {
     /// There is early stderr: pass it on, and send [`ParentMessage::ReleaseStderr`].
     EarlyStderr,
     /// The child is not the same program.
-    Mismatch(String),
+    Mismatch(#[serde(deserialize_with = "printable::deserialize_text")] String),
     /// The start failed in the child.
-    Failed(String),
+    Failed(#[serde(deserialize_with = "printable::deserialize_text")] String),
     /// The worker's value does not decode.
-    BadValue(String),
+    BadValue(#[serde(deserialize_with = "printable::deserialize_text")] String),
     /// `run` begins.
     Started,
     /// Sent at any time, even before `run`. Their number is limited, so that they fit the buffer.
@@ -124,7 +124,7 @@ pub(super) enum ChildMessage {
     /// `run` returned; its output is in the channel that comes with this message.
     ReturnedParcel,
     /// `run` returned a value that does not encode, or cannot be sent.
-    Unsendable(String),
+    Unsendable(#[serde(deserialize_with = "printable::deserialize_text")] String),
 }
 
 impl ChildMessage {

@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::error::{DecodeError, PanicReport};
+use crate::error::{DecodeError, PanicReport, printable};
 use crate::ipc::hub;
 use crate::ipc::wire::{self, Envelope, Shape, SideData};
 use crate::process::child::panic_hook;
@@ -30,10 +30,10 @@ impl TaskOutcome {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum TaskFailure {
     /// The worker's value does not decode.
-    BadValue(String),
+    BadValue(#[serde(deserialize_with = "printable::deserialize_text")] String),
     Panicked(PanicReport),
     /// The output does not encode.
-    BadOutput(String),
+    BadOutput(#[serde(deserialize_with = "printable::deserialize_text")] String),
 }
 
 /// An encoded worker, or an encoded output, as it was received.

@@ -1,10 +1,12 @@
 //! An item outside of the rings: on its way in, stored, and on its way out.
 
+use std::io;
+
 use serde::de::DeserializeOwned;
 
 use crate::error::DecodeError;
 use crate::ipc::small_bytes::SmallBytes;
-use crate::ipc::wire::{self, Envelope};
+use crate::ipc::wire::{self, Envelope, Failure};
 
 /// An encoded item that is to be put.
 #[derive(Debug)]
@@ -49,15 +51,27 @@ impl Payload {
         }
     }
 
-    /// A copy for a consumer, which gets what exists only once: that is moved out of `self`. `None`
-    /// if memory or descriptors are short.
-    pub(in crate::queue) fn deliver(&mut self) -> Option<Payload> {
+    /// A copy for a consumer of this process, which gets what exists only once: that is moved out of
+    /// `self`.
+    pub(in crate::queue) fn deliver(&mut self) -> io::Result<Payload> {
         let delivered = match self {
             Payload::Bytes(bytes) => Payload::Bytes(bytes.clone()),
-            Payload::Parcel(envelope) => Payload::parcel(envelope.duplicate()?),
+            Payload::Parcel(envelope) => {
+                let mut copy = envelope.duplicate().ok_or_else(|| Failure::Starved.into_io())?;
+                copy.map()?;
+                Payload::parcel(copy)
+            }
         };
         self.mark_moved_out();
-        Some(delivered)
+        Ok(delivered)
+    }
+
+    /// Maps a body in memory; see [`Envelope::map`].
+    pub(in crate::queue) fn map(&mut self) -> io::Result<()> {
+        match self {
+            Payload::Bytes(_) => Ok(()),
+            Payload::Parcel(envelope) => envelope.map(),
+        }
     }
 
     /// A consumer has what exists only once.

@@ -13,7 +13,6 @@ use crate::ipc::hub;
 use crate::ipc::wire::{Failure, Retry};
 
 /// The longest wait for the answer of an owner in another process, for calls that do not block in
-/// The longest wait for the answer of an owner in another process, for calls that do not block in
 /// the owner's own: `try_put`, `try_get`, `try_get_many`, `len`, `is_empty`, `is_full`,
 /// `is_closed`, `close` and `close_and_discard`; and for an actor's address, which asks the actor's
 /// host by a queue. An owner that runs answers in microseconds.

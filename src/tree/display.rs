@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::error::printable;
 use crate::process::Backend;
 use crate::queue::{QueueKind, QueueStatus};
 use crate::tree::{ProcessInfo, ProcessState, ProcessTree};
@@ -50,7 +51,7 @@ fn draw(table: &mut TextTable<7>, process: &ProcessInfo, first: &str, rest: &str
 }
 
 fn row_of_process(process: &ProcessInfo, branch: &str) -> [String; 7] {
-    let name = format!("{branch}{}", printable(process.name()));
+    let name = format!("{branch}{}", printable::name(process.name()));
     if process.backend() == Backend::Inline {
         let nothing = String::new;
         return [
@@ -98,7 +99,7 @@ fn row_of_queue(queue: &QueueStatus) -> [String; 6] {
     [
         match queue.name() {
             _ if queue.kind() == QueueKind::Mailbox => "(mailbox)".to_owned(),
-            Some(name) => format!("{} ({})", printable(name), short_type(queue.item())),
+            Some(name) => format!("{} ({})", printable::name(name), short_type(queue.item())),
             None => short_type(queue.item()),
         },
         queue.len().to_string(),
@@ -144,11 +145,6 @@ impl<const N: usize> fmt::Display for TextTable<N> {
         }
         Ok(())
     }
-}
-
-/// Replaces control characters: a name could move the cursor of the terminal.
-fn printable(name: &str) -> String {
-    name.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 
 /// Removes paths from a type name: `Sum<f32>` for `app::Sum<f32>`.
@@ -202,7 +198,6 @@ mod tests {
             (bytes(1_572_864), bytes(3 << 30)),
             ("1.5 MiB".to_owned(), "3.0 GiB".to_owned())
         );
-        assert_eq!(printable("a\x1b[2J"), "a?[2J");
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::actor::client::pending::{CallId, CallOutcome};
 use crate::actor::client::session::CallSession;
 use crate::actor::protocol::{ActorStatus, CallChain, CallMark, CallNumber, MailboxItem};
 use crate::channel::SendFailure;
-use crate::error::{CallError, DownReason, PutTimeoutError};
+use crate::error::{CallError, DownReason, PutTimeoutError, printable};
 use crate::ipc::block::block;
 use crate::ipc::deadline::{Deadline, WaitEnd, Waited};
 use crate::ipc::wire::Shape;
@@ -117,6 +117,7 @@ where
                 Ok(reply)
             }
             Some(CallOutcome::Refused(message)) => {
+                let message = printable::text(message);
                 Err(CallError::Refused { actor: self.name.clone(), message })
             }
             Some(CallOutcome::Undecodable(cause)) => {

@@ -75,13 +75,11 @@ impl CallDriver for Polling {
         let found = until(&connection.wakers, self.deadline, || {
             if checked.elapsed() >= HOST_CHECK {
                 checked = Instant::now();
-                if let Err(error) = connection.check_host() {
-                    return Some(Err(error));
-                }
+                connection.check_host();
             }
-            connection.state().probe(&mut probe).map(Ok)
+            connection.state().probe(&mut probe)
         });
-        found.await.map_err(|error| connection.io(error))?.transpose()
+        found.await.map_err(|error| connection.io(error))
     }
 
     async fn room<T>(&self, mut attempt: impl FnMut(&Deadline) -> Option<T>) -> Option<T> {

@@ -52,7 +52,10 @@ where
                 Ok(())
             }
             Host::Remote(directory) => {
-                let updates = connections::update_sender().map_err(|error| self.io(error))?;
+                let updates = connections::update_sender().map_err(|error| {
+                    self.state().subscribed = None;
+                    self.io(error)
+                })?;
                 let request = DirectoryRequest::Subscribe {
                     number: self.key.number,
                     client: own_process_number(),
@@ -99,36 +102,36 @@ where
             state = sys::wait(&self.changed, state, Some(until));
             if now.elapsed() >= HOST_CHECK {
                 drop(state);
-                self.check_host()?;
+                self.check_host();
                 state = self.state();
             }
         }
     }
 
-    /// For a caller that waits in vain: the host may be gone, or an update was missed.
-    pub(in crate::actor) fn check_host(self: &Arc<Self>) -> Result<(), CallError> {
+    /// For a caller that waits in vain: the host may be gone, or an update was missed. What the
+    /// system refuses here is tried again by the next check.
+    pub(in crate::actor) fn check_host(self: &Arc<Self>) {
         let Host::Remote(directory) = &self.host else {
-            return Ok(());
+            return;
         };
         if matches!(directory.is_closed(), Ok(true)) {
             let generation = {
                 let state = self.state();
                 if matches!(state.status, Some(ActorStatus::Down { .. })) {
-                    return Ok(());
+                    return;
                 }
                 state.ended.back().map_or(0, |ended| ended.0 + 1)
             };
             let reason = DownReason::OwnerGone;
             self.set_status(ActorStatus::Down { generation, reason });
-            return Ok(());
+            return;
         }
         let mut state = self.state();
         if state.subscribed.is_none_or(|subscribed| subscribed.elapsed() >= RESUBSCRIBE) {
             state.subscribed = Some(Instant::now());
             drop(state);
-            self.send_subscription()?;
+            let _ = self.send_subscription();
         }
-        Ok(())
     }
 
     /// Opens a session with the incarnation that is up. While the actor is restarted, waits for the

@@ -133,9 +133,16 @@ fn answer(request: DirectoryRequest, names: &mut HashMap<String, UntypedRef>) {
         DirectoryRequest::Register { name, actor, done } => {
             let free = !names.contains_key(&name);
             if free {
-                names.insert(name, actor);
+                names.insert(name.clone(), actor);
             }
-            let _ = done.send_timeout(free, REPLY_PATIENCE);
+            // Whoever does not learn that it has the name does not have it.
+            if done.send_timeout(free, REPLY_PATIENCE).is_err() && free {
+                names.remove(&name);
+            }
+        }
+        DirectoryRequest::IsDown { number, answer } => {
+            let is_down = find_record(number).is_none_or(|record| record.is_down());
+            let _ = answer.send_timeout(is_down, REPLY_PATIENCE);
         }
         DirectoryRequest::Unregister { name, key } => {
             if names.get(&name).is_some_and(|actor| actor.key == key) {
@@ -156,4 +163,27 @@ fn send_forgotten(number: u64, updates: &Sender<StatusUpdate>) {
         mailbox: None,
     };
     let _ = updates.send_timeout(update, REPLY_PATIENCE);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::channel::channel;
+
+    #[test]
+    fn who_does_not_hear_that_it_has_a_name_does_not_have_it() {
+        let key = ActorKey { host: 1, number: 2 };
+        let actor = UntypedRef {
+            key,
+            name: "name".to_owned(),
+            fingerprint: 3,
+            directory: Queue::unbounded().unwrap(),
+        };
+        let mut names = HashMap::new();
+        let (done, heard) = channel().unwrap();
+        drop(heard);
+        let request = DirectoryRequest::Register { name: actor.name.clone(), actor, done };
+        answer(request, &mut names);
+        assert!(names.is_empty());
+    }
 }

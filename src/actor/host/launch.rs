@@ -15,7 +15,7 @@ use crate::actor::protocol::{ActorExit, Report, Request};
 use crate::actor::worker::incarnation::ActorProcess;
 use crate::channel::{Receiver, channel};
 use crate::error::{
-    CreateError, DownReason, ExitReason, JoinTimeoutError, RecvTimeoutError, StartError,
+    CreateError, DownReason, ExitReason, JoinTimeoutError, RecvTimeoutError, StartError, printable,
 };
 use crate::ipc::wire::Retry;
 use crate::process::Process;
@@ -99,7 +99,7 @@ fn wait_started(
             Ok(Report::Started(Ok(()))) => return Ok(()),
             Ok(Report::Started(Err(error))) => {
                 end_by(process, deadline);
-                break DownReason::Failed(error);
+                break DownReason::Failed(printable::text(error));
             }
             Ok(Report::Checkpoint(checkpoint)) => record.set_checkpoint(checkpoint),
             Ok(Report::Pong(_)) => {}

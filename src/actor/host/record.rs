@@ -271,6 +271,11 @@ impl ActorRecord {
         state.running.as_ref().map(|running| running.process.pid())
     }
 
+    /// Returns whether it is down for good.
+    pub(in crate::actor) fn is_down(&self) -> bool {
+        matches!(self.state().status, ActorStatus::Down { .. })
+    }
+
     pub(crate) fn is_running(&self) -> bool {
         self.state().runs()
     }

@@ -4,14 +4,14 @@ use std::fmt;
 use std::io;
 use std::ops::RangeInclusive;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
 use std::sync::atomic::{
     AtomicI8, AtomicI16, AtomicI32, AtomicI64, AtomicIsize, AtomicU8, AtomicU16, AtomicU32,
     AtomicUsize, Ordering,
 };
 pub(crate) use std::sync::atomic::{AtomicU64, fence};
+use std::sync::{Arc, Mutex};
 
-use crate::sys::{self, Mapping, MemoryFacts};
+use crate::sys::{self, Mapping, MemoryFacts, lock};
 
 mod label;
 mod reader;
@@ -27,6 +27,14 @@ pub(crate) struct Memory(Arc<MemoryFile>);
 struct MemoryFile {
     file: OwnedFd,
     facts: MemoryFacts,
+    /// The mapping that [`Memory::map_ahead`] made, until it is used.
+    ahead: Mutex<Option<Mapping>>,
+}
+
+impl MemoryFile {
+    fn new(file: OwnedFd, facts: MemoryFacts) -> MemoryFile {
+        MemoryFile { file, facts, ahead: Mutex::new(None) }
+    }
 }
 
 /// When the pages of new memory are allocated.
@@ -41,7 +49,7 @@ impl Memory {
     /// process can cut.
     pub(crate) fn adopt(file: OwnedFd) -> io::Result<Memory> {
         let facts = sys::check_memory(file.as_fd())?;
-        Ok(Memory(Arc::new(MemoryFile { file, facts })))
+        Ok(Memory(Arc::new(MemoryFile::new(file, facts))))
     }
 
     /// Creates memory of zeroes, with a label if there is one.
@@ -56,14 +64,14 @@ impl Memory {
             label::write(file.as_fd(), label, length)?;
         }
         let facts = MemoryFacts { length: total, is_constant: false };
-        Ok(Memory(Arc::new(MemoryFile { file, facts })))
+        Ok(Memory(Arc::new(MemoryFile::new(file, facts))))
     }
 
     /// Wraps any file, as a process that keeps to no rule would send it.
     #[cfg(test)]
     pub(crate) fn unchecked(file: impl Into<OwnedFd>) -> Memory {
         let facts = MemoryFacts { length: 0, is_constant: false };
-        Memory(Arc::new(MemoryFile { file: file.into(), facts }))
+        Memory(Arc::new(MemoryFile::new(file.into(), facts)))
     }
 
     /// Creates memory of zeroes, of which parts are mapped, and pages allocated, when they are
@@ -74,7 +82,7 @@ impl Memory {
         Ok(memory)
     }
 
-    fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.0.facts.length
     }
 
@@ -104,7 +112,28 @@ impl Memory {
         if !self.0.facts.is_constant {
             return Err(invalid("shared memory could be changed by the process that made it"));
         }
-        Ok(self.region(Mapping::constant(self.as_fd(), length.max(1))?, length))
+        Ok(self.region(self.mapping(length)?, length))
+    }
+
+    /// Maps all of it, for the call that maps it next. A process that has too few addresses learns
+    /// that here, while what holds the memory can still stay where it is.
+    pub(crate) fn map_ahead(&self) -> io::Result<()> {
+        let mapping = self.mapping(self.len())?;
+        *lock(&self.0.ahead) = Some(mapping);
+        Ok(())
+    }
+
+    /// Returns a mapping of at least `length` bytes. It can be written if the memory can.
+    fn mapping(&self, length: usize) -> io::Result<Mapping> {
+        if let Some(mapping) = lock(&self.0.ahead).take() {
+            return Ok(mapping);
+        }
+        // A mapping cannot be empty, and neither is memory.
+        let length = length.max(1);
+        match self.0.facts.is_constant {
+            true => Mapping::constant(self.as_fd(), length),
+            false => Mapping::new(self.as_fd(), length),
+        }
     }
 
     /// Returns the length of its content, if its maker has labelled it like this.
@@ -115,8 +144,10 @@ impl Memory {
 
     /// Maps the first `length` bytes.
     pub(crate) fn map_part(&self, length: usize) -> io::Result<Region> {
-        // A mapping cannot be empty, and neither is memory.
-        Ok(self.region(Mapping::new(self.as_fd(), length.max(1))?, length))
+        if self.0.facts.is_constant {
+            return Err(invalid("shared memory cannot be written"));
+        }
+        Ok(self.region(self.mapping(length)?, length))
     }
 
     /// Returns whole pages there to the system, mapped or not. They read as zeroes afterwards. If the

@@ -19,6 +19,9 @@ pub(crate) const INLINE_MAX: usize = 32 << 10;
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Envelope {
     body: Body,
+    /// The mapping of a body in memory, if it was mapped before it is decoded.
+    #[serde(skip)]
+    mapped: Option<Region>,
     handles: Vec<WireHandle>,
     /// Whether its receivers were moved to another process, so that only its bytes are left.
     #[serde(skip)]
@@ -45,7 +48,31 @@ impl Envelope {
         } else {
             Body::memory(&encoded.bytes)?
         };
-        Ok(Envelope { body, handles: encoded.handles, moved_out: false })
+        Ok(Envelope::of(body, encoded.handles))
+    }
+
+    fn of(body: Body, handles: Vec<WireHandle>) -> Envelope {
+        Envelope { body, mapped: None, handles, moved_out: false }
+    }
+
+    /// Maps what decoding it will use: a body in memory, and shared memory in the value. A process
+    /// that has too few addresses for that learns it here, while the value can still stay where it
+    /// is: decoding uses it up.
+    pub(crate) fn map(&mut self) -> io::Result<()> {
+        for handle in &self.handles {
+            if let WireHandle::Memory(memory) = handle {
+                memory.map_ahead()?;
+            }
+        }
+        if let (Body::Memory(memory, length), None) = (&self.body, &self.mapped) {
+            // A body that is longer than what is accepted, or than its memory, is refused by the
+            // decoder.
+            let length = usize::try_from(*length).unwrap_or(usize::MAX);
+            if length <= message_limit().min(memory.len()) {
+                self.mapped = Some(memory.map_part(length)?);
+            }
+        }
+        Ok(())
     }
 
     /// Moves a body of more than `limit` bytes to shared memory, so that many messages fit a
@@ -78,8 +105,7 @@ impl Envelope {
             Body::Inline(bytes) => Body::Inline(bytes.clone()),
             Body::Memory(memory, length) => Body::Memory(memory.clone(), *length),
         };
-        let moved_out = false;
-        Some(Envelope { body, handles, moved_out })
+        Some(Envelope::of(body, handles))
     }
 
     /// Records that it was delivered. If it holds a receiver, that is in another process now.
@@ -109,8 +135,7 @@ impl Envelope {
 
     /// Wraps a value that was encoded into the first `length` bytes of `region`.
     pub(crate) fn in_region(region: Region, length: usize, handles: Vec<WireHandle>) -> Envelope {
-        let body = Body::Memory(region.memory(), length as u64);
-        Envelope { body, handles, moved_out: false }
+        Envelope::of(Body::Memory(region.memory(), length as u64), handles)
     }
 
     pub(crate) fn decode<T: DeserializeOwned>(mut self) -> Result<T, DecodeError> {
@@ -123,7 +148,7 @@ impl Envelope {
         match &self.body {
             Body::Inline(bytes) => decode(bytes, handles),
             Body::Memory(memory, length) => {
-                let region = map::<T>(memory)?;
+                let region = self.mapped.take().map_or_else(|| map::<T>(memory), Ok)?;
                 decode_from(reader::<T>(&region, *length)?, handles)
             }
         }
@@ -151,7 +176,7 @@ impl Envelope {
         match self.body {
             Body::Inline(body) => decode_bytes(Slice(&body), bytes),
             Body::Memory(memory, length) => {
-                let region = map::<Vec<u8>>(&memory)?;
+                let region = self.mapped.map_or_else(|| map::<Vec<u8>>(&memory), Ok)?;
                 decode_bytes(reader::<Vec<u8>>(&region, length)?, bytes)
             }
         }

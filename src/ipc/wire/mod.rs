@@ -57,6 +57,8 @@ pub(crate) enum WireHandle {
     Receiver(CheckedReceiver<()>),
     Memory(Memory),
     File(#[serde(with = "packet::file")] OwnedFd),
+    /// The memory of a channel's sender. Only a part of it is mapped.
+    Ring(Memory),
 }
 
 impl WireHandle {
@@ -75,6 +77,7 @@ impl WireHandle {
             WireHandle::Sender(sender) => WireHandle::Sender(sender.clone()),
             WireHandle::Receiver(receiver) => WireHandle::Receiver(receiver.duplicate().ok()?),
             WireHandle::Memory(memory) => WireHandle::Memory(memory.clone()),
+            WireHandle::Ring(memory) => WireHandle::Ring(memory.clone()),
             WireHandle::File(file) => WireHandle::File(file.try_clone().ok()?),
         })
     }

@@ -11,13 +11,14 @@ use super::{
     ASLEEP, PARCEL_BIT, PARCEL_INLINE, PARCELS_MAX, PARCELS_TAKEN, PARENT_SLEEPS, POLLING, QUIT,
     REGION_BYTES, REPLIES_RING, ToParent, ToWorker, WORKER_SLEEPS, tag,
 };
-use crate::ipc::deadline::Forever;
+use crate::ipc::deadline::{Forever, WaitEnd};
 use crate::ipc::parking::{SharedReceiver, SleepFlag};
 use crate::ipc::region::{Memory, Region};
 use crate::ipc::ring::{self, Consumer, Corrupt, Producer};
 use crate::ipc::small_bytes::SmallBytes;
 use crate::ipc::wire::{
-    self, CheckedReceiver, CheckedSender, EncodedValue, Envelope, Shape, SideData, WireHandle,
+    self, CheckedReceiver, CheckedSender, EncodedValue, Envelope, Failure, Shape, SideData,
+    WireHandle,
 };
 use crate::process::TaskFailure;
 use crate::sys::lock;
@@ -122,6 +123,18 @@ impl SleepFlag<ToWorker> for WorkerChannel {
 }
 
 impl WorkerChannel {
+    /// Waits until `ready` returns a result. `None` if the parent is gone.
+    fn wait<R>(&self, mut ready: impl FnMut() -> Option<R>) -> Option<R> {
+        loop {
+            match self.receiver.wait(self, &Forever, &mut ready) {
+                Ok(result) => return Some(result),
+                // A parcel stays until tasks have closed some descriptors.
+                Err(WaitEnd::Failed(Failure::Starved)) => {}
+                Err(_) => return None,
+            }
+        }
+    }
+
     /// Rings the parent if it sleeps in this mode.
     fn ring_if(&self, sleep_mode: u64) {
         let flag = self.region.atomic(PARENT_SLEEPS);
@@ -140,10 +153,7 @@ impl Executor {
         let (tasks, channel) = (&mut self.tasks, &self.channel);
         let mut begin = || begin(tasks, channel).transpose();
         // Mostly there is one, and a wait need not be set up.
-        let begun = match begin() {
-            Some(begun) => begun,
-            None => channel.receiver.wait(channel, &Forever, begin).ok()?,
-        };
+        let begun = begin().map_or_else(|| channel.wait(begin), Some)?;
         let (tag, bytes) = begun.ok().filter(|&(tag, _)| tag != QUIT)?;
         if tag & PARCEL_BIT == 0 {
             return Some(NextTask { number: tag, bytes, parcel: None });

@@ -15,6 +15,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
+use crate::error::printable;
 use crate::process::handshake::{self, ParentMessage};
 use crate::sys;
 
@@ -121,7 +122,7 @@ impl EarlyStderr {
         while !self.pending.is_empty() && sys::wait_writable(self.real(), deadline) {
             self.pass_on();
         }
-        String::from_utf8_lossy(&self.tail).into_owned()
+        printable::text(String::from_utf8_lossy(&self.tail).into_owned())
     }
 
     /// After a start: the child has its real stderr. If another process still has the pipe (a

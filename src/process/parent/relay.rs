@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
+use crate::error::printable;
 use crate::sys::{self, Poller, Service};
 
 /// A longer line is printed in pieces.
@@ -73,11 +74,10 @@ pub(in crate::process) fn start_pipe(
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let relay = start()?;
     sys::set_nonblocking(fd.as_fd())?;
-    let printable = name.chars().map(|c| if c.is_control() { '?' } else { c });
     let pipe = Arc::new(RelayedPipe {
         id: NEXT.fetch_add(1, Ordering::Relaxed),
         fd,
-        tag: format!("[{}] ", printable.collect::<String>()).into_bytes(),
+        tag: format!("[{}] ", printable::name(name)).into_bytes(),
         target,
         tail: Mutex::default(),
         flushed: Mutex::new(false),

@@ -281,6 +281,19 @@ mod tests {
     }
 
     #[test]
+    fn pages_are_there_before_they_are_written() {
+        let pages = |file: &OwnedFd| fstat(file).unwrap().st_blocks * 512;
+        let file = whole_memory(1 << 20).unwrap();
+        assert_eq!(pages(&file), 1 << 20);
+        let file = sparse_memory(1 << 20).unwrap();
+        assert_eq!(pages(&file), 0);
+        allocate(file.as_fd(), 4096, 8192).unwrap();
+        assert_eq!(pages(&file), 8192);
+        deallocate(file.as_fd(), 4096, 8192).unwrap();
+        assert_eq!(pages(&file), 0);
+    }
+
+    #[test]
     fn what_could_be_cut_or_is_empty_or_no_memory_is_refused() {
         let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
         let refused = |file: &dyn AsFd| {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 
-use super::tree::{field, processes};
+use super::tree::{field, processes, read_stat};
 
 /// One process, at the moment of the read.
 #[derive(Clone, Debug)]
@@ -31,7 +31,7 @@ pub(crate) struct Stat {
 
 impl Stat {
     pub(crate) fn of(pid: u32) -> Option<Stat> {
-        parse(&String::from_utf8_lossy(&fs::read(format!("/proc/{pid}/stat")).ok()?))
+        parse(&read_stat(format!("/proc/{pid}/stat"))?)
     }
 
     /// Returns all processes that this one can see.

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fs;
 use std::os::fd::{AsFd, AsRawFd};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
@@ -136,9 +137,8 @@ fn stands_still(pid: i32) -> bool {
         return true;
     };
     threads.flatten().all(|thread| {
-        let stat = fs::read_to_string(thread.path().join("stat"));
-        stat.ok()
-            .and_then(|stat| field(&stat, 0).map(|state| ["T", "t", "Z", "X"].contains(&state)))
+        let stat = read_stat(thread.path().join("stat"));
+        stat.and_then(|stat| field(&stat, 0).map(|state| ["T", "t", "Z", "X"].contains(&state)))
             .unwrap_or(true)
     })
 }
@@ -149,8 +149,13 @@ pub(in crate::sys) fn processes() -> impl Iterator<Item = i32> {
 }
 
 fn parent_of(pid: i32) -> Option<i32> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    field(&stat, 1)?.parse().ok()
+    field(&read_stat(format!("/proc/{pid}/stat"))?, 1)?.parse().ok()
+}
+
+/// Reads the `stat` of a process or thread. The name in it may be no UTF-8: a process chooses its
+/// own.
+pub(in crate::sys) fn read_stat(path: impl AsRef<Path>) -> Option<String> {
+    fs::read(path).ok().map(|stat| String::from_utf8_lossy(&stat).into_owned())
 }
 
 /// Returns the n-th field after the name, which may contain anything.

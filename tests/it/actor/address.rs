@@ -6,11 +6,13 @@ use offspring::actor::{
     ActorBuilder, ActorRef, CallError, DownReason, LookupError, StartError, find, spawn,
 };
 use offspring::process::Backend;
+use offspring::sync::{Barrier, Event};
 use offspring::{ExitReason, ProcessBuilder, Queue, Selector, Waitable};
 
 use super::{Counter, LONG, Message, Reply, SHORT, Setup};
 use crate::process::signals::stop_process;
-use crate::support::eventually;
+use crate::process::stage::{binary, inner_program, is_inner};
+use crate::support::{eventually, signal};
 
 #[offspring::worker]
 fn use_it(counter: ActorRef<Counter>) -> (u64, u64, String) {
@@ -118,6 +120,85 @@ fn the_name_of_an_actor_whose_host_was_killed_is_free() {
     assert!(matches!(find::<Counter>("kept"), Err(LookupError::NotFound { .. })));
     let _again = ActorBuilder::new().register("kept").spawn::<Counter>(Setup::default()).unwrap();
     assert!(find::<Counter>("kept").is_ok());
+}
+
+/// Registers a name while the main process does not answer, and lives on.
+#[offspring::worker]
+fn register_in_vain(main: u32, errors: Queue<String>) {
+    // It has asked before, so that the request is sent at once.
+    find::<Counter>("in vain").unwrap_err();
+    stop_process(main);
+    let start = ActorBuilder::new().register("in vain").spawn::<Counter>(Setup::default());
+    signal(main, "CONT");
+    errors.put(start.map(drop).unwrap_err().to_string()).unwrap();
+    offspring::current().wait_stopping();
+}
+
+#[offspring::test(timeout = "60s")]
+#[ignore = "run by another test"]
+fn inner_main_that_is_suspended() {
+    if !is_inner() {
+        return;
+    }
+    let _any = spawn::<Counter>(Setup::default()).unwrap();
+    let errors = Queue::unbounded().unwrap();
+    let child = register_in_vain::spawn(std::process::id(), errors.clone()).unwrap();
+    let error = errors.get().unwrap();
+    assert!(error.contains("could not register its name"), "{error}");
+    // The request is carried out now, and undone.
+    let register = || ActorBuilder::new().register("in vain").spawn::<Counter>(Setup::default());
+    let mut counter = None;
+    eventually("the name is free", || {
+        counter = register().ok();
+        counter.is_some()
+    });
+    assert_eq!(find::<Counter>("in vain").unwrap(), counter.unwrap().address());
+    child.request_stop(LONG);
+    child.join().unwrap();
+    println!("the name was free");
+}
+
+#[offspring::test(timeout = "60s")]
+fn a_name_whose_registration_was_not_answered_is_free() {
+    let test = "actor::address::inner_main_that_is_suspended";
+    let inner = inner_program(&binary(), test).output().unwrap();
+    let text = String::from_utf8_lossy(&inner.stdout);
+    assert!(inner.status.success() && text.contains("the name was free"), "{text}");
+}
+
+/// Registers a name with many others at once. Returns whether it got it.
+#[offspring::worker]
+fn race_for(name: String, start: Event, done: Barrier) -> bool {
+    start.wait().unwrap();
+    let actor = ActorBuilder::new().register(name).spawn::<Counter>(Setup::default());
+    done.wait().unwrap();
+    match actor {
+        Ok(_) => true,
+        Err(StartError::NameTaken { .. }) => false,
+        Err(error) => panic!("{error}"),
+    }
+}
+
+#[offspring::test(timeout = "60s")]
+fn of_many_that_register_a_name_at_once_one_has_it() {
+    let _any = spawn::<Counter>(Setup::default()).unwrap();
+    // Free, and that of a host that was killed.
+    for killed in [false, true] {
+        let name = format!("the prize, killed: {killed}");
+        if killed {
+            let ready = Queue::unbounded().unwrap();
+            let host = keep_registered::spawn(name.clone(), ready.clone()).unwrap();
+            ready.get().unwrap();
+            host.kill();
+            host.join().unwrap_err();
+        }
+        let (start, done) = (Event::new().unwrap(), Barrier::new(5).unwrap());
+        let race = |_| race_for::spawn(name.clone(), start.clone(), done.clone()).unwrap();
+        let children: Vec<_> = (0..5).map(race).collect();
+        start.set();
+        let winners = children.into_iter().filter(|child| child.join().unwrap()).count();
+        assert_eq!(winners, 1, "{name}");
+    }
 }
 
 #[offspring::test(timeout = "20s")]

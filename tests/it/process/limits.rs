@@ -4,7 +4,7 @@
 use std::io::Read;
 
 use offspring::shared::{SharedBytes, SharedSlice};
-use offspring::sync::{Event, Mutex};
+use offspring::sync::Mutex;
 use offspring::unix::{ProcessBuilderExt, Resource};
 use offspring::{ProcessBuilder, Queue, Sender, Stdio, channel};
 
@@ -181,29 +181,4 @@ fn a_limit_of_file_sizes_is_an_error_of_each_call_and_no_signal() {
     for error in errors {
         assert!(error.to_lowercase().contains("file too large"), "{error}");
     }
-}
-
-#[offspring::worker]
-fn send_long(to: Sender<Vec<u8>>, n: u8, until: Event) {
-    to.send(vec![n; 40_000]).unwrap();
-    until.wait().unwrap();
-}
-
-/// Hears many senders, all of which live, with few addresses.
-#[offspring::worker]
-fn hear_many(count: u8) -> Vec<u8> {
-    limit(libc::RLIMIT_AS, Some(1 << 30));
-    let ((sender, receiver), until) = (channel().unwrap(), Event::new().unwrap());
-    let start = |n| send_long::spawn(sender.clone(), n, until.clone()).unwrap();
-    let children: Vec<_> = (0..count).map(start).collect();
-    let mut heard: Vec<u8> = (0..count).map(|_| receiver.recv().unwrap()[0]).collect();
-    until.set();
-    children.into_iter().for_each(|child| child.join().unwrap());
-    heard.sort_unstable();
-    heard
-}
-
-#[offspring::test(timeout = "60s")]
-fn more_senders_than_there_are_addresses_for_whole_heaps_are_heard() {
-    assert_eq!(hear_many::spawn(12).unwrap().join().unwrap(), (0..12).collect::<Vec<u8>>());
 }

@@ -8,6 +8,7 @@ mod descriptors;
 mod detach;
 mod early;
 mod end;
+mod escapes;
 mod exit;
 mod family;
 mod faults;

@@ -122,7 +122,7 @@ pub(super) fn script(directory: &Path, text: &str) -> PathBuf {
 const INNER: &str = "OFFSPRING_TEST_INNER";
 
 /// A program of its own: `binary`, which is this one, at a test that is ignored otherwise.
-pub(super) fn inner_program(binary: &Path, test: &str) -> Command {
+pub(crate) fn inner_program(binary: &Path, test: &str) -> Command {
     let mut command = Command::new(binary);
     command
         .args([test, "--exact", "--ignored", "--nocapture", "--test-threads=1"])
@@ -133,11 +133,11 @@ pub(super) fn inner_program(binary: &Path, test: &str) -> Command {
 
 /// Returns whether this process belongs to an [`inner_program`]; otherwise an inner test does
 /// nothing.
-pub(super) fn is_inner() -> bool {
+pub(crate) fn is_inner() -> bool {
     std::env::var_os(INNER).is_some()
 }
 
 /// This binary.
-pub(super) fn binary() -> PathBuf {
+pub(crate) fn binary() -> PathBuf {
     std::env::current_exe().unwrap()
 }

@@ -4,7 +4,8 @@
 use std::error::Error;
 use std::time::Duration;
 
-use offspring::actor::{ActorBuilder, ActorOwner};
+use offspring::actor::{ActorBuilder, ActorOwner, find};
+use offspring::shared::{SharedBytes, SharedSlice};
 use offspring::supervisor::{ChildSpec, Supervisor};
 use offspring::sync::Mutex;
 use offspring::{Pool, Queue, Receiver, Selector, Sender, channel};
@@ -22,12 +23,15 @@ pub(super) enum Call {
     OwnQueue,
     OwnQueueLarge,
     OwnQueueHandle,
+    OwnQueueBoth,
     Queue,
     QueueLarge,
     QueueHandle,
+    QueueBoth,
     Channel,
     ChannelLarge,
     ChannelHandle,
+    ChannelBoth,
     PoolBuild,
     PoolRun,
     PoolRunLarge,
@@ -35,25 +39,32 @@ pub(super) enum Call {
     ActorStart,
     ActorAsk,
     ActorCast,
+    ActorName,
+    ActorLink,
     LockMake,
     LockSend,
+    SharedMake,
+    SharedSend,
     Supervisor,
     Log,
     Selector,
 }
 
-pub(super) const CALLS: [Call; 23] = [
+pub(super) const CALLS: [Call; 30] = [
     Call::Spawn,
     Call::SpawnLarge,
     Call::OwnQueue,
     Call::OwnQueueLarge,
     Call::OwnQueueHandle,
+    Call::OwnQueueBoth,
     Call::Queue,
     Call::QueueLarge,
     Call::QueueHandle,
+    Call::QueueBoth,
     Call::Channel,
     Call::ChannelLarge,
     Call::ChannelHandle,
+    Call::ChannelBoth,
     Call::PoolBuild,
     Call::PoolRun,
     Call::PoolRunLarge,
@@ -61,8 +72,12 @@ pub(super) const CALLS: [Call; 23] = [
     Call::ActorStart,
     Call::ActorAsk,
     Call::ActorCast,
+    Call::ActorName,
+    Call::ActorLink,
     Call::LockMake,
     Call::LockSend,
+    Call::SharedMake,
+    Call::SharedSend,
     Call::Supervisor,
     Call::Log,
     Call::Selector,
@@ -115,6 +130,14 @@ fn add_to(locks: Receiver<Mutex<u64>>, done: Sender<u64>) {
 }
 
 #[offspring::worker]
+fn echo_shared(shared: Receiver<SharedBytes>, back: Sender<SharedBytes>) {
+    super::shortage::lift_inherited();
+    for bytes in shared {
+        back.send(bytes).unwrap();
+    }
+}
+
+#[offspring::worker]
 fn write_records() {
     for n in 0..10 {
         log::warn!("{n}");
@@ -140,6 +163,11 @@ impl Adder {
     }
 }
 
+/// The names of actors are known in what is started after the first actor.
+pub(super) fn first_actor() -> impl Sized {
+    ActorBuilder::new().spawn::<Adder>((0,)).expect("nothing is short here")
+}
+
 type Outcome = Result<(), Box<dyn Error>>;
 
 /// The objects that the calls reuse.
@@ -149,6 +177,7 @@ pub(super) struct Kit {
     queues: Option<(Queue<Item>, Queue<Item>)>,
     channels: Option<(Sender<Item>, Receiver<Item>)>,
     locks: Option<(Sender<Mutex<u64>>, Receiver<u64>)>,
+    shared: Option<(Sender<SharedBytes>, Receiver<SharedBytes>)>,
     pool: Option<Pool>,
     actor: Option<ActorOwner<AdderHandle>>,
     selected: Option<(Sender<u32>, Receiver<u32>)>,
@@ -157,6 +186,7 @@ pub(super) struct Kit {
     in_channel: usize,
     in_own: usize,
     in_locks: usize,
+    in_shared: usize,
     in_selected: usize,
     casts: u64,
     sum: u64,
@@ -177,17 +207,29 @@ impl Kit {
                 let (sender, _receiver) = channel()?;
                 self.own_queue(Item::of(SMALL, Some(sender)))
             }
+            Call::OwnQueueBoth => {
+                let (sender, _receiver) = channel()?;
+                self.own_queue(Item::of(LARGE, Some(sender)))
+            }
             Call::Queue => self.queue(Item::of(SMALL, None)),
             Call::QueueLarge => self.queue(Item::of(LARGE, None)),
             Call::QueueHandle => {
                 let (sender, _receiver) = channel()?;
                 self.queue(Item::of(SMALL, Some(sender)))
             }
+            Call::QueueBoth => {
+                let (sender, _receiver) = channel()?;
+                self.queue(Item::of(LARGE, Some(sender)))
+            }
             Call::Channel => self.channel(Item::of(SMALL, None)),
             Call::ChannelLarge => self.channel(Item::of(LARGE, None)),
             Call::ChannelHandle => {
                 let (sender, _receiver) = channel()?;
                 self.channel(Item::of(SMALL, Some(sender)))
+            }
+            Call::ChannelBoth => {
+                let (sender, _receiver) = channel()?;
+                self.channel(Item::of(LARGE, Some(sender)))
             }
             Call::PoolBuild => {
                 let pool = Pool::new(3)?;
@@ -207,12 +249,31 @@ impl Kit {
             }
             Call::ActorAsk => self.call(),
             Call::ActorCast => self.cast(),
+            Call::ActorName => {
+                let name = format!("adder of {}", std::process::id());
+                let actor = ActorBuilder::new().register(&name).spawn::<Adder>((0,))?;
+                let found = find::<Adder>(&name).map(drop);
+                actor.stop();
+                Ok(found?)
+            }
+            Call::ActorLink => {
+                self.actor()?;
+                drop(self.actor.as_ref().unwrap().link()?);
+                // The actor does not fail with a link that was not made.
+                self.call()
+            }
             Call::LockMake => {
                 let lock = Mutex::new(5u64)?;
                 assert_eq!(*lock.lock().map_err(|error| error.to_string())?, 5);
                 Ok(())
             }
             Call::LockSend => self.lock(),
+            Call::SharedMake => {
+                assert_eq!(SharedBytes::copy_from(&[7; LARGE])?[LARGE - 1], 7);
+                SharedSlice::<u8>::zeroed(LARGE)?.fill(1);
+                Ok(())
+            }
+            Call::SharedSend => self.shared(),
             Call::Supervisor => {
                 let spec = ChildSpec::worker_with("echo", |_| write_records::new());
                 let supervisor = Supervisor::builder().child(spec).start()?;
@@ -335,6 +396,21 @@ impl Kit {
         Ok(())
     }
 
+    fn shared(&mut self) -> Outcome {
+        if self.shared.is_none() {
+            let ((to, shared), (back, from)) = (channel()?, channel()?);
+            let _echo = echo_shared::spawn(shared, back)?;
+            self.shared = Some((to, from));
+        }
+        let (to, from) = self.shared.as_ref().unwrap();
+        to.send_timeout(SharedBytes::copy_from(&[7; LARGE])?, LONG)?;
+        self.in_shared += 1;
+        let bytes = from.recv_timeout(SHORT * 20)?;
+        self.in_shared -= 1;
+        assert_eq!((bytes.len(), bytes[LARGE - 1]), (LARGE, 7));
+        Ok(())
+    }
+
     fn select(&mut self) -> Outcome {
         if self.selected.is_none() {
             self.selected = Some(channel()?);
@@ -367,11 +443,14 @@ impl Kit {
         if let Some((_, from)) = &self.locks {
             assert!((0..self.in_locks).all(|_| from.recv_timeout(LONG).is_ok()), "a change");
         }
+        if let Some((_, from)) = &self.shared {
+            assert!((0..self.in_shared).all(|_| from.recv_timeout(LONG).is_ok()), "shared bytes");
+        }
         if let Some((_, receiver)) = &self.selected {
             assert!((0..self.in_selected).all(|_| receiver.recv_timeout(LONG).is_ok()), "a word");
         }
         (self.in_own, self.in_queue, self.in_channel) = (0, 0, 0);
-        (self.in_locks, self.in_selected) = (0, 0);
+        (self.in_locks, self.in_shared, self.in_selected) = (0, 0, 0);
         if let (Some(actor), true) = (&self.actor, self.casts > 0) {
             assert_eq!(actor.add(0).expect("the actor lives"), self.casts);
         }

@@ -64,11 +64,7 @@ impl Shortage {
                 become_a_user_without_processes()?;
                 limited(libc::RLIMIT_NPROC, 1)
             }
-            Shortage::Addresses(mebibytes) => {
-                let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
-                let pages: u64 = pages.split(' ').next().unwrap().parse().unwrap();
-                limited(libc::RLIMIT_AS, pages * 4096 + (mebibytes << 20))
-            }
+            Shortage::Addresses(mebibytes) => leave_addresses(mebibytes << 20),
             Shortage::FileSize(bytes) => limited(libc::RLIMIT_FSIZE, bytes),
         })
     }
@@ -88,6 +84,13 @@ pub(super) fn lift_inherited() {
     limit(libc::RLIMIT_AS, None);
     limit(libc::RLIMIT_FSIZE, None);
     limit(libc::RLIMIT_NPROC, None);
+}
+
+/// Leaves this process that many bytes of addresses.
+pub(super) fn leave_addresses(bytes: u64) -> Ongoing {
+    let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
+    let pages: u64 = pages.split(' ').next().unwrap().parse().unwrap();
+    limited(libc::RLIMIT_AS, pages * 4096 + bytes)
 }
 
 fn limited(resource: libc::__rlimit_resource_t, value: u64) -> Ongoing {

@@ -1,11 +1,19 @@
 //! Destructors, and the `Display` of errors.
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
 
 use log::LevelFilter;
+use offspring::actor::DownReason;
+use offspring::channel::RecvError;
 use offspring::pool::TaskError;
 use offspring::process::Backend;
-use offspring::{ExitReason, JoinError, Pool, ProcessBuilder, Queue, Sender, channel};
+use offspring::queue::GetError;
+use offspring::sync::{Encoded, Mutex, RwLock};
+use offspring::{
+    ExitReason, JoinError, JoinableQueue, Pool, ProcessBuilder, Queue, Sender, channel,
+};
 use serde::{Deserialize, Serialize};
 
 use super::{double, program};
@@ -48,6 +56,189 @@ fn an_output_whose_destructor_panics_is_a_panic_of_its_worker() {
     let panicked = pool.run(panic_with_a_bomb::new());
     assert!(matches!(panicked, Err(TaskError::Panicked { .. })), "{panicked:?}");
     assert_eq!(pool.run(double::new(4)).unwrap(), 8);
+}
+
+/// Calls `act`, which drops a bomb at its end.
+fn explodes<T>(act: impl FnOnce() -> T) {
+    assert!(catch_unwind(AssertUnwindSafe(|| drop(act()))).is_err(), "there was no bomb");
+}
+
+/// Puts and gets bombs, from the owner's process or another one.
+#[offspring::worker]
+fn handle_bombs(queue: Queue<Bomb>, jobs: JoinableQueue<Bomb>, sender: Sender<Bomb>) {
+    explodes(|| queue.put(Bomb));
+    explodes(|| queue.try_put(Bomb));
+    explodes(|| queue.put_all([Bomb]));
+    assert_eq!(queue.len().unwrap(), 3);
+    for _ in 0..3 {
+        explodes(|| queue.get());
+    }
+    assert!(queue.is_empty().unwrap());
+    // A delivery that explodes is not finished; one that was finished before is.
+    explodes(|| jobs.put(Bomb));
+    explodes(|| jobs.get());
+    let job = jobs.get().unwrap();
+    assert_eq!(job.attempt(), 2);
+    explodes(|| job.task_done());
+    jobs.join().unwrap();
+    explodes(|| sender.send(Bomb));
+    explodes(|| sender.try_send(Bomb));
+}
+
+#[offspring::test(timeout = "30s")]
+fn items_whose_destructors_panic_are_put_and_taken() {
+    for backend in [Backend::Inline, Backend::Process] {
+        let (queue, jobs) = (Queue::unbounded().unwrap(), JoinableQueue::unbounded().unwrap());
+        let (sender, receiver) = channel().unwrap();
+        let worker = handle_bombs::new(queue.clone(), jobs.clone(), sender);
+        ProcessBuilder::new().backend(backend).spawn(worker).unwrap().join().unwrap();
+        explodes(|| receiver.recv());
+        explodes(|| receiver.recv());
+        receiver.recv().unwrap_err();
+        explodes(|| queue.put(Bomb));
+        explodes(|| queue.get());
+    }
+}
+
+/// Cannot be decoded.
+#[derive(Serialize, Debug)]
+struct Undecodable;
+
+impl<'de> Deserialize<'de> for Undecodable {
+    fn deserialize<D: serde::Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
+        Err(serde::de::Error::custom("no value"))
+    }
+}
+
+#[offspring::test(timeout = "30s")]
+fn a_part_of_a_value_that_does_not_decode_may_panic_when_it_is_dropped() {
+    let queue = Queue::unbounded().unwrap();
+    explodes(|| queue.put((Bomb, Undecodable)));
+    let error = queue.get().map(std::mem::forget).unwrap_err();
+    assert!(matches!(error, GetError::Decode(_)), "{error:?}");
+    let (sender, receiver) = channel().unwrap();
+    explodes(|| sender.send((Bomb, Undecodable)));
+    let error = receiver.recv().map(std::mem::forget).unwrap_err();
+    assert!(matches!(error, RecvError::Decode(_)), "{error:?}");
+    assert_eq!(queue.len().unwrap(), 0);
+}
+
+#[offspring::worker]
+fn take_a_bomb(bomb: Bomb) {
+    drop(bomb);
+}
+
+#[offspring::worker]
+fn keep_a_bomb(bomb: Bomb) -> u64 {
+    std::mem::forget(bomb);
+    1
+}
+
+#[offspring::test(timeout = "30s")]
+fn a_worker_whose_destructor_panics_is_started_and_submitted() {
+    for backend in [Backend::Process, Backend::Inline] {
+        // The caller's own value explodes when it has been sent. So there is no handle.
+        explodes(|| ProcessBuilder::new().backend(backend).spawn(keep_a_bomb::new(Bomb)));
+        explodes(|| ProcessBuilder::new().backend(backend).spawn(take_a_bomb::new(Bomb)));
+    }
+    let pool = Pool::builder().workers(1).max_unfinished(1).build().unwrap();
+    explodes(|| pool.submit(keep_a_bomb::new(Bomb)));
+    explodes(|| pool.run(take_a_bomb::new(Bomb)));
+    explodes(|| pool.try_submit(take_a_bomb::new(Bomb)));
+    for n in 0..3 {
+        assert_eq!(pool.run(double::new(n)).unwrap(), 2 * n);
+    }
+    pool.shutdown(Duration::from_secs(10)).unwrap();
+}
+
+/// Panics when it is encoded, if it was told so.
+#[derive(Deserialize, Debug, Default)]
+struct Stubborn(bool);
+
+impl Serialize for Stubborn {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        assert!(!self.0, "it is not to be encoded");
+        self.0.serialize(serializer)
+    }
+}
+
+#[offspring::worker]
+fn panic_with_guards(mutex: Mutex<Stubborn, Encoded>, lock: RwLock<Stubborn, Encoded>) {
+    let (mut value, mut other) = (mutex.lock().unwrap(), lock.write().unwrap());
+    (value.0, other.0) = (true, true);
+    panic!("with both guards");
+}
+
+#[offspring::test(timeout = "30s")]
+fn guards_that_a_panic_drops_release_their_locks_though_the_value_panics_too() {
+    let mutex = Mutex::encoded(Stubborn(false)).unwrap();
+    let lock = RwLock::encoded(Stubborn(false)).unwrap();
+    for backend in [Backend::Process, Backend::Inline] {
+        let worker = panic_with_guards::new(mutex.clone(), lock.clone());
+        let joined = ProcessBuilder::new().backend(backend).spawn(worker).unwrap().join();
+        let error = joined.unwrap_err();
+        let Some(ExitReason::Panicked(report)) = error.reason() else { panic!("{error:?}") };
+        assert_eq!(report.message, "with both guards");
+        // Free and poisoned, with the value from before.
+        assert!(mutex.is_poisoned() && lock.is_poisoned());
+        let value = mutex.lock().unwrap_err().into_guard().unwrap();
+        let other = lock.write().unwrap_err().into_guard().unwrap();
+        assert_eq!((value.0, other.0), (false, false));
+        drop((value, other));
+        mutex.clear_poison();
+        lock.clear_poison();
+    }
+}
+
+/// Panics when it is dropped, if it was told so.
+#[derive(Serialize, Deserialize, Debug, Default)]
+struct Armed(bool);
+
+impl Drop for Armed {
+    fn drop(&mut self) {
+        assert!(!self.0, "it was armed");
+    }
+}
+
+#[offspring::test(timeout = "30s")]
+fn a_guard_whose_value_panics_releases_its_lock() {
+    let mutex = Mutex::encoded(Armed(false)).unwrap();
+    explodes(|| mutex.lock().unwrap().0 = true);
+    // The value was written back, and each guard has a copy.
+    (0..3).for_each(|_| explodes(|| mutex.lock().unwrap()));
+    assert!(!mutex.is_poisoned());
+    let mutex = Mutex::encoded(Stubborn(false)).unwrap();
+    mutex.lock().unwrap().0 = true;
+    assert!(mutex.is_poisoned(), "it could not be written back");
+    assert!(!mutex.lock().unwrap_err().into_guard().unwrap().0);
+}
+
+/// An actor whose messages and replies panic when they are dropped.
+struct Bomber;
+
+#[offspring::actor]
+impl Bomber {
+    fn start() -> Self {
+        Bomber
+    }
+
+    pub fn bomb(&mut self) -> Bomb {
+        Bomb
+    }
+
+    pub fn defuse(&mut self, bomb: Bomb) -> u64 {
+        std::mem::forget(bomb);
+        1
+    }
+}
+
+#[offspring::test(timeout = "30s")]
+fn an_actor_whose_replies_panic_ends_and_says_so() {
+    let bomber = offspring::actor::spawn::<Bomber>(()).unwrap().typed::<BomberHandle>();
+    explodes(|| bomber.defuse(Bomb));
+    std::mem::forget(bomber.bomb());
+    let down = bomber.stop();
+    assert!(matches!(&down, DownReason::Died(ExitReason::Panicked(_))), "{down:?}");
 }
 
 /// An error that cannot be shown.

@@ -127,3 +127,50 @@ fn wakers_of_earlier_polls_do_not_pile_up() {
         matches!(future.as_mut().poll(&mut Context::from_waker(waker)), Poll::Ready(Ok(1)))
     });
 }
+
+struct Panics;
+
+impl Wake for Panics {
+    fn wake(self: Arc<Self>) {
+        panic!("the waker");
+    }
+}
+
+#[offspring::worker]
+fn put_and_send(queue: Queue<u32>, sender: offspring::Sender<u32>, go: Receiver<()>) {
+    let _ = go.recv();
+    queue.put(1).unwrap();
+    sender.send(2).unwrap();
+}
+
+/// Polls with a waker that panics when it is woken.
+fn poll_to_panic<F: Future>(future: &mut std::pin::Pin<&mut F>) -> bool {
+    let waker = Waker::from(Arc::new(Panics));
+    future.as_mut().poll(&mut Context::from_waker(&waker)).is_pending()
+}
+
+#[offspring::test(timeout = "30s")]
+fn a_waker_that_panics_harms_nobody_else() {
+    let (queue, other) = (Queue::<u32>::unbounded().unwrap(), Queue::<u32>::unbounded().unwrap());
+    let (sender, receiver) = channel::<u32>().unwrap();
+    let (go, wait) = channel::<()>().unwrap();
+    let process = put_and_send::spawn(queue.clone(), sender, wait).unwrap();
+    let pool = Pool::new(1).unwrap();
+    let (run, held) = channel::<()>().unwrap();
+    let task = pool.submit(wait_for::new(held)).unwrap();
+    let (mut got, mut heard) = (pin!(queue.get_async()), pin!(receiver.recv_async()));
+    let (mut own, mut joined) = (pin!(other.get_async()), pin!(process.join_async()));
+    let mut ended = pin!(task.join_async());
+    assert!(poll_to_panic(&mut got) && poll_to_panic(&mut heard) && poll_to_panic(&mut own));
+    assert!(poll_to_panic(&mut joined) && poll_to_panic(&mut ended));
+    // The put is done, whatever the waker does.
+    other.put(3).unwrap();
+    drop((go, run));
+    // The threads that woke them go on.
+    assert_eq!(pollster::block_on(own).unwrap(), 3);
+    assert_eq!(pollster::block_on(got).unwrap(), 1);
+    assert_eq!(pollster::block_on(heard).unwrap(), 2);
+    pollster::block_on(joined).unwrap();
+    assert_eq!(pollster::block_on(ended).unwrap(), 1);
+    assert_eq!(pool.run(double::new(4)).unwrap(), 8);
+}

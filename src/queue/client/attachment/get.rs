@@ -26,8 +26,7 @@ impl AttachedQueue {
     fn take(&self) -> Option<Result<Taken, QueueFailure>> {
         let taken = match lock(&self.inbox).pop() {
             Ok(taken) => taken?,
-            // Only the owner writes there. It must not be trusted any more.
-            Err(Corrupt) => return Some(Err(QueueFailure::Gone)),
+            Err(failure) => return Some(Err(failure)),
         };
         failpoints::point("get.taken");
         self.notify_room(&taken);
@@ -251,9 +250,11 @@ impl AttachedQueue {
 
 impl InboxReader {
     #[inline]
-    fn pop(&mut self) -> Result<Option<Taken>, Corrupt> {
+    fn pop(&mut self) -> Result<Option<Taken>, QueueFailure> {
+        // Only the owner writes there. After this it must not be trusted any more.
+        let corrupt = |Corrupt| QueueFailure::Gone;
         let InboxReader { entries, taken, parcels, .. } = self;
-        while let Some(front) = entries.front()? {
+        while let Some(front) = entries.front().map_err(corrupt)? {
             let bytes = entries.read(&front);
             let parcel = match Tag::from(front.tag) {
                 // The bytes of an entry that is being recalled may be torn. They count only once it
@@ -261,10 +262,11 @@ impl InboxReader {
                 Some(Tag::Parcel) => Some(layout::number(bytes.as_slice()).unwrap_or(u64::MAX)),
                 _ => None,
             };
-            if parcel.is_some_and(|id| id != u64::MAX && !parcels.contains_key(&id)) {
-                // Only what can be handed over at once is taken. An entry whose parcel is on the
-                // way stays the owner's.
-                return Ok(None);
+            if let Some(id) = parcel.filter(|&id| id != u64::MAX) {
+                // Only what can be handed over at once is taken. An entry stays the owner's while
+                // its parcel is on the way, or this process has too few addresses to map it.
+                let Some(parcel) = parcels.get_mut(&id) else { return Ok(None) };
+                parcel.map().map_err(|error| QueueFailure::io("map the item", error))?;
             }
             if !entries.take(&front) {
                 continue;
@@ -274,9 +276,9 @@ impl InboxReader {
                 (Some(Tag::Parcel), Some(id)) => {
                     // Older parcels belong to entries that were recalled.
                     *parcels = parcels.split_off(&id);
-                    Payload::parcel(parcels.remove(&id).ok_or(Corrupt)?)
+                    Payload::parcel(parcels.remove(&id).ok_or(QueueFailure::Gone)?)
                 }
-                _ => return Err(Corrupt),
+                _ => return Err(QueueFailure::Gone),
             };
             *taken += 1;
             let attempts = Tag::attempts(front.tag);

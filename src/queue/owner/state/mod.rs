@@ -270,9 +270,19 @@ impl QueueState {
         }
     }
 
-    /// Hands the item to a getter that has ended its wait.
-    pub(in crate::queue) fn deliver(&mut self, item: Item) -> Result<Taken, QueueFailure> {
-        if self.ledger.is_joinable() { self.lease(item) } else { Ok(Taken { item, lease: 0 }) }
+    /// Hands the item to a getter that has ended its wait. If this process has too few addresses or
+    /// descriptors for it, it stays the next item: decoding would use it up.
+    pub(in crate::queue) fn deliver(&mut self, mut item: Item) -> Result<Taken, QueueFailure> {
+        if self.ledger.is_joinable() {
+            return self.lease(item);
+        }
+        match item.payload.map() {
+            Ok(()) => Ok(Taken { item, lease: 0 }),
+            Err(error) => {
+                self.ledger.store.push_front(item);
+                Err(QueueFailure::io("map the item", error))
+            }
+        }
     }
 
     /// Takes an item that is left in the store, after the scheduler has served those that wait.
@@ -281,13 +291,14 @@ impl QueueState {
         Some(self.deliver(item))
     }
 
-    /// Leases an item to a thread of this process. If there is no memory for a copy, it stays the
-    /// next item.
+    /// Leases an item to a thread of this process.
     fn lease(&mut self, mut item: Item) -> Result<Taken, QueueFailure> {
-        let Some(payload) = item.payload.deliver() else {
-            self.ledger.store.push_front(item);
-            let message = "no memory or no descriptor is left";
-            return Err(QueueFailure::io("map the item", message));
+        let payload = match item.payload.deliver() {
+            Ok(payload) => payload,
+            Err(error) => {
+                self.ledger.store.push_front(item);
+                return Err(QueueFailure::io("map the item", error));
+            }
         };
         let attempts = item.attempts;
         self.own.last_lease += 1;
