@@ -24,7 +24,7 @@ use super::{EncodeError, ExitReason};
 /// fn main() -> Result<(), Box<dyn std::error::Error>> {
 ///     let nowhere = ProcessBuilder::new().current_dir("/there/is/no/such/place").spawn(rest::new());
 ///     match nowhere {
-///         Err(SpawnError::Io { act, .. }) => println!("could not {act}: {cause}"),
+///         Err(SpawnError::Io { act, .. }) => println!("could not {act}"),
 ///         other => panic!("{other:?}"),
 ///     }
 ///     Ok(())
