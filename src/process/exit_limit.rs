@@ -17,6 +17,16 @@ pub(super) fn set(limit: Duration) {
     let _ = LIMIT.set(limit.max(Duration::from_millis(1)));
 }
 
+/// Begins with the first exit hook. Rust flushes stdout before that, and the reader of a pipe may
+/// take its time.
+pub(super) fn begin_at_exit() {
+    extern "C" fn begin_now() {
+        begin();
+    }
+    // Hooks run in reverse order, so this is the first one.
+    sys::at_exit(begin_now);
+}
+
 /// Begins anew: the process ends within the limit. Does nothing in the program itself.
 pub(super) fn begin() {
     if let Some(&limit) = LIMIT.get() {

@@ -76,9 +76,7 @@ pub(super) fn become_child() -> ! {
             0
         }
     };
-    // The exit flushes it too, but would then be limited while the reader of a pipe is slow.
-    let _ = io::stdout().flush();
-    exit_limit::begin();
+    exit_limit::begin_at_exit();
     std::process::exit(code)
 }
 

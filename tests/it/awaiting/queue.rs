@@ -169,7 +169,8 @@ fn tasks_that_get_end_when_those_who_put_are_killed() {
     assert!(matches!(end, Err(GetError::Abandoned)), "{end:?}");
     drop(numbers);
     for consumer in consumers {
-        assert_eq!(consumer.join().unwrap(), "Abandoned");
+        let end = consumer.join().unwrap();
+        assert!(end.starts_with("Abandoned"), "{end}");
     }
 }
 
