@@ -6,9 +6,8 @@ use std::time::Duration;
 
 use log::{Level, LevelFilter};
 use offspring::process::LogTarget;
-use offspring::sync::Event;
 use offspring::unix::{ProcessBuilderExt, Resource};
-use offspring::{JoinError, ProcessBuilder, Queue, Stdio};
+use offspring::{JoinError, ProcessBuilder, Queue, Receiver, Stdio, channel};
 
 #[derive(Clone, Debug)]
 struct Seen {
@@ -242,18 +241,23 @@ fn grandchildren_are_heard_with_their_own_name() {
 }
 
 #[offspring::worker]
-fn put(queue: Queue<u64>, go: Event) {
-    go.wait().unwrap();
+fn put(queue: Queue<u64>, gate: Receiver<()>) {
+    // The first message makes the channel, which needs descriptors; the second needs none.
+    gate.recv().unwrap();
+    gate.recv().unwrap();
     queue.put(7).unwrap();
 }
 
 /// Its client comes while it has no descriptors for a session.
 #[offspring::worker]
 fn own() -> u64 {
-    let (queue, go) = (Queue::unbounded().unwrap(), Event::new().unwrap());
-    let child = put::spawn(queue.clone(), go.clone()).unwrap();
+    let queue = Queue::unbounded().unwrap();
+    // No event: waiting for one would open the session before the descriptors are gone.
+    let (go, gate) = channel().unwrap();
+    let child = put::spawn(queue.clone(), gate).unwrap();
+    go.send(()).unwrap();
     let hoard: Vec<_> = std::iter::from_fn(|| std::fs::File::open("/dev/null").ok()).collect();
-    go.set();
+    go.send(()).unwrap();
     assert!(queue.get_timeout(Duration::from_millis(300)).is_err());
     drop(hoard);
     let got = queue.get().unwrap();
