@@ -183,7 +183,7 @@ fn is_down(actor: &UntypedRef) -> bool {
 fn forget(name: &str, key: ActorKey) {
     if let Some(directory) = main_directory() {
         let request = DirectoryRequest::Unregister { name: name.to_owned(), key };
-        // If it is not put, whoever wants the name finds out that the actor is gone.
+        // If the request is lost, the next process that asks for the name finds that the actor is gone.
         let _ = directory.put_timeout(request, PATIENCE);
     }
 }
@@ -225,7 +225,7 @@ mod tests {
         let ((first, record), (second, other)) = (open(), open());
         register(&first).unwrap();
         assert!(matches!(register(&second), Err(StartError::NameTaken { .. })));
-        // Its host had no descriptors to say so.
+        // Its host had no descriptors left to unregister it.
         directory::remove_record(&record);
         register(&second).unwrap();
         assert_eq!(find::<Nobody>("the name").unwrap(), second);

@@ -136,7 +136,7 @@ impl Drop for HeapMessage {
 }
 
 impl RawMessage {
-    /// Whether it could not be received, and is still there.
+    /// Returns whether it could not be received yet, and stays with its sender.
     pub(super) fn is_left(&self) -> bool {
         matches!(&self.content, RawContent::Refused(error) if is_starved(error))
     }

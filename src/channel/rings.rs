@@ -97,7 +97,7 @@ impl Rings {
         self.active.len() + self.quiet.len() + self.unmapped.len()
     }
 
-    /// What another process needs to continue all of them.
+    /// Returns what another process needs to receive from all of these senders.
     pub(super) fn share(&self) -> impl Iterator<Item = io::Result<UnmappedRing>> {
         self.all().map(InboundRing::share).chain(self.unmapped.iter().map(UnmappedRing::share))
     }

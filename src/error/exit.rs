@@ -36,7 +36,7 @@ pub enum ExitReason {
     Signaled {
         /// The number of the signal.
         signal: i32,
-        /// Whether the system wrote a core dump.
+        /// `true` if the system wrote a core dump.
         core_dumped: bool,
     },
     /// `run` panicked.

@@ -45,7 +45,7 @@ pub(crate) fn deserialize_text<'de, D: Deserializer<'de>>(from: D) -> Result<Str
     String::deserialize(from).map(text)
 }
 
-/// Of a part of a panic's report that may be missing.
+/// Like [`deserialize_text`], for a part of a panic's report that may be missing.
 pub(crate) fn deserialize_optional<'de, D: Deserializer<'de>>(
     from: D,
 ) -> Result<Option<String>, D::Error> {

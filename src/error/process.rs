@@ -197,13 +197,14 @@ impl SpawnError {
     }
 }
 
-/// The lines of a child's stderr that say something: Rust's own hint at the end of a panic does not.
+/// Returns the lines of a child's stderr without empty ones and Rust's hint about backtraces.
 fn telling_lines(stderr: &str) -> Vec<&str> {
     let said = |line: &&str| !line.trim().is_empty() && !line.starts_with("note: run with `RUST_");
     stderr.lines().filter(said).collect()
 }
 
-/// What stderr adds to the reason of an end: a panic's message is in the reason already.
+/// Returns the part of stderr to show beside the reason: nothing for a panic, whose message is in
+/// the reason already.
 fn last_words<'a>(reason: &ExitReason, stderr: &'a str) -> &'a str {
     if matches!(reason, ExitReason::Panicked(_)) { "" } else { stderr }
 }

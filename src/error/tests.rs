@@ -46,7 +46,7 @@ fn check<E: StdError + Variants + Into<Error>>(values: impl IntoIterator<Item = 
     assert_eq!(seen, variants, "not every variant of {} is here", std::any::type_name::<E>());
 }
 
-/// Like [`check`], for a variant that must tell its cause.
+/// Like [`check`], for a variant whose text must include its cause.
 #[track_caller]
 fn tells_cause(error: impl StdError) {
     assert!(error.to_string().ends_with(CAUSE), "{error}");

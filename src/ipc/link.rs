@@ -105,7 +105,7 @@ impl LinkWriter {
 pub(crate) enum NoParcel {
     /// It stays, and so does its entry: the system refuses what it takes to receive it.
     Stays(io::Error),
-    /// There is none, or it cannot be read. Its entry was taken.
+    /// It never arrived, or it cannot be read. Its entry was taken.
     Lost(Failure),
 }
 

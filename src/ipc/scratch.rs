@@ -7,9 +7,11 @@ thread_local! {
     static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
-/// The thread's buffer, empty at first. Dropping it gives the buffer back, after the result of a
-/// function that holds it was written to where its caller wants it. A result that had to be moved
-/// there afterwards would cost more than a short value's encoding.
+/// The thread's buffer, empty at first. Dropping it returns the buffer to the thread.
+///
+/// The return is in `Drop` so that a function that holds the buffer can write its result straight to
+/// where its caller wants it. Moving the result there afterwards would cost more than encoding a
+/// short value.
 #[derive(Debug)]
 pub(crate) struct Scratch(Vec<u8>);
 

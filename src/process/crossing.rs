@@ -9,18 +9,18 @@ use std::marker::PhantomData;
 use serde::de::DeserializeOwned;
 use serde::{Deserializer, Serialize, Serializer};
 
-/// Whether values of `T` can be sent to another process.
+/// Asks whether values of `T` can be sent to another process.
 #[derive(Debug)]
 pub struct Probe<T>(PhantomData<T>);
 
 impl<T: Serialize + DeserializeOwned> Probe<T> {
-    /// It hides [`Otherwise::CROSSES`], and is there for types that cross only.
+    /// Exists only for types that cross, for which it hides [`Otherwise::CROSSES`].
     pub const CROSSES: bool = true;
 }
 
 /// The answer for all other types.
 pub trait Otherwise {
-    /// Whether values of the type can be sent.
+    /// `false`, for a type that does not cross.
     const CROSSES: bool = false;
 }
 

@@ -13,7 +13,7 @@ use crate::sys;
 static LIMIT: OnceLock<Duration> = OnceLock::new();
 
 pub(super) fn set(limit: Duration) {
-    // A timer of no time would be none.
+    // A timer with a time of zero never fires.
     let _ = LIMIT.set(limit.max(Duration::from_millis(1)));
 }
 

@@ -34,7 +34,7 @@ const GRACE: Duration = Duration::from_secs(5);
 /// the same way.
 ///
 /// A process *fails* when its worker panics, returns an `Err`, exits or is ended by a signal. A
-/// worker that returns another value has succeeded, and the others go on. A process that this
+/// worker that returns another value has succeeded, and the others run on. A process that this
 /// program ends ([`kill`](Process::kill), [`stop`](Process::stop)) has not failed. The group reacts
 /// at once, whether or not a thread waits in `join`.
 ///

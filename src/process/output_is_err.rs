@@ -1,7 +1,7 @@
-//! Whether the output of a worker is the `Err` of a `Result`.
+//! Finds out whether the output of a worker is the `Err` of a `Result`.
 //!
-//! The type of an output is known where it is encoded, and a `Result` is asked by a serializer that
-//! looks at the variant and at nothing inside it.
+//! The type of an output is known only where it is encoded. There, a serializer that reads the name
+//! of the variant, and nothing inside it, answers the question.
 
 use std::fmt;
 

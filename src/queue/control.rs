@@ -122,7 +122,7 @@ macro_rules! narrowing {
             /// Makes this handle into one that puts and one that takes.
             ///
             /// If the one that takes is passed on, the queue notices the end of the last consumer,
-            /// because this process is none.
+            /// because this process is not one.
             #[must_use]
             pub fn split(self) -> ($producer<T>, $consumer<T>) {
                 (self.producer(), self.consumer())

@@ -1,7 +1,8 @@
 //! What the one-way handles have in common: `Producer`, `Consumer` and `Control`, and the same for
 //! `JoinableQueue`. Each holds a queue whose handle has only that role.
 
-/// What each one-way handle can do: be cloned, shown and sent, and say how full the queue is.
+/// Implements for one handle what each can do: be cloned, shown and sent, and return how full the
+/// queue is.
 macro_rules! one_way {
     ($handle:ident, $queue:ident, $joinable:literal, $role:expr) => {
         impl<T> $handle<T> {
@@ -76,7 +77,7 @@ macro_rules! one_way {
     };
 }
 
-/// What producers and controls can do: end the queue, and read what came to nothing.
+/// Implements what producers and controls can do: close the queue, and read its dead letters.
 macro_rules! closing {
     ($handle:ident, $queue:ident) => {
         impl<T> $handle<T> {

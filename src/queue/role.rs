@@ -1,4 +1,4 @@
-//! What a handle of a queue can be used for, and how many handles of each kind there are.
+//! The roles of handles: what each can be used for, and how many handles of each role there are.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::queue::layout::Tag;
 
-/// What the holder of a handle may do. The owner holds each attachment to it.
+/// The operations that a handle allows. The owner refuses all others to its attachment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::queue) enum Role {
     /// `Queue` and `JoinableQueue`: everything.

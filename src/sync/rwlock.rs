@@ -343,7 +343,7 @@ impl<T: ?Sized, S> RwLock<T, S> {
     }
 
     /// Under the latch: takes the lock, and returns whether it was free for this access. If not, and
-    /// with `wait`, whoever unlocks it from now on wakes those that sleep.
+    /// with `wait`, the next thread that unlocks it wakes those that sleep.
     fn claim(&self, latch: &Latch<'_>, access: Access, wait: bool) -> bool {
         let sleepers = latch::sleepers(&self.object.region) > 0;
         let writers_wait = self.object.number(WRITERS_WAITING) > 0;

@@ -20,8 +20,8 @@
 //!   the session. The repair, which has the latch, empties the inline record of the dead session,
 //!   and recomputes the object's number from all records.
 //! - *Falling asleep.* A thread that must wait sets `waits`, under the latch, in the step in which
-//!   it sees that it must. Whoever gives something back after that takes the latch, and finds the
-//!   thread counted among the sleepers. The bit is cleared under the latch, by a thread that finds
+//!   it sees that it must. A thread that returns something after that takes the latch, and finds the
+//!   first one counted among the sleepers. The bit is cleared under the latch, by a thread that finds
 //!   no sleeper counted. If it stays after the last sleeper's end, the next call takes the latch for
 //!   nothing.
 
@@ -65,7 +65,7 @@ impl State {
         State(if waits { self.0 | WAITS } else { self.0 & !WAITS })
     }
 
-    /// Whether the owner is known to have ended.
+    /// Returns whether the owner is known to have ended.
     #[inline]
     pub(super) fn is_gone(self) -> bool {
         self.0 & GONE != 0

@@ -135,7 +135,7 @@ fn answer(request: DirectoryRequest, names: &mut HashMap<String, UntypedRef>) {
             if free {
                 names.insert(name.clone(), actor);
             }
-            // Whoever does not learn that it has the name does not have it.
+            // A process that cannot be told that it has the name must not keep it.
             if done.send_timeout(free, REPLY_PATIENCE).is_err() && free {
                 names.remove(&name);
             }

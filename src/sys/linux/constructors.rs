@@ -63,8 +63,8 @@ pub unsafe fn constructors_after<T>(
 /// - In the main program `init` runs before `main` too, so a program that ends without needing a
 ///   child pays some microseconds.
 ///
-/// At its end, a program with this macro waits for its children, also if it is a test harness:
-/// join them, or make them daemons.
+/// At its end, a program with this macro waits for its children, even if it is a test harness. Join
+/// them, or make them daemons.
 ///
 /// It works in executables, not in shared libraries, whose host loads them when it likes.
 #[macro_export]
@@ -90,7 +90,7 @@ macro_rules! init_before_main {
     };
 }
 
-/// What std does before `main`: a write to a closed pipe is an error, not the end of the process.
+/// Makes a write to a closed pipe an error, not the end of the process, as std does before `main`.
 pub(crate) fn ignore_broken_pipes() {
     // SAFETY: sets a disposition to a constant.
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
