@@ -95,6 +95,21 @@ impl WakerSet {
         }
     }
 
+    /// Wakes the `count` wakers whose slots were registered first, like [`wake`](WakerSet::wake).
+    #[cfg(feature = "async")]
+    pub(crate) fn wake_first(&self, count: u64) {
+        if !self.is_awaited() {
+            return;
+        }
+        let mut slots = lock(&self.slots);
+        let set = slots.wakers.values_mut().filter(|slot| slot.is_some());
+        let count = usize::try_from(count).unwrap_or(usize::MAX);
+        let wakers: Vec<_> = set.take(count).filter_map(Option::take).collect();
+        self.awaited.fetch_sub(wakers.len(), Ordering::SeqCst);
+        drop(slots);
+        wake_all(wakers);
+    }
+
     fn take_wakers(&self, slots: &mut SlotTable) -> Vec<Waker> {
         if failpoints::is_mutated("wakers.wake-locked") {
             slots.wakers.values().flatten().for_each(Waker::wake_by_ref);
@@ -384,6 +399,29 @@ mod tests {
         // Wakers that are no longer needed are dropped.
         assert_eq!(counts.each_ref().map(Arc::strong_count), [1, 1]);
         drop((stays, silent));
+    }
+
+    #[cfg(feature = "async")]
+    #[test]
+    fn those_that_wait_longest_are_woken_first_and_keep_their_place() {
+        let waiters = Arc::<WakerSet>::default();
+        let slots = [(); 3].map(|()| waiters.register().unwrap());
+        let counts: [Arc<Count>; 3] = Default::default();
+        // The order in which wakers are set does not matter.
+        for n in [2, 0, 1] {
+            slots[n].set(&counts[n].clone().into());
+        }
+        let woken = || counts.each_ref().map(|count| count.0.load(Ordering::SeqCst));
+        waiters.wake_first(1);
+        assert_eq!(woken(), [1, 0, 0]);
+        waiters.wake_first(1);
+        assert_eq!(woken(), [1, 1, 0]);
+        slots[0].set(&counts[0].clone().into());
+        waiters.wake_first(1);
+        assert_eq!(woken(), [2, 1, 0]);
+        waiters.wake_first(5);
+        assert_eq!(woken(), [2, 1, 1]);
+        assert!(!waiters.is_awaited());
     }
 
     #[test]

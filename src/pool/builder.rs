@@ -232,9 +232,10 @@ impl PoolBuilder {
         self
     }
 
-    /// Sets how many tasks that have not ended the pool may hold, at least 1. While it holds that
-    /// many, [`submit`](Pool::submit) blocks, and [`try_submit`](Pool::try_submit) returns an
-    /// error. Default: no limit, so that submitting never blocks.
+    /// Sets how many tasks that have not ended the pool may hold, queued and running, at least 1.
+    /// While it holds that many, [`submit`](Pool::submit) blocks, `submit_async` (feature `async`)
+    /// waits, and [`try_submit`](Pool::try_submit) returns an error. Default: no limit, so that
+    /// submitting never blocks.
     ///
     /// The tasks of a map count, but the limit does not hold a map up: it has its own
     /// [window](crate::pool::Map::window).

@@ -149,8 +149,9 @@ impl Pool {
     ///
     /// Tasks wait in this process until a worker takes them. The call does not block unless the
     /// pool has a [bound](crate::PoolBuilder::max_unfinished) and is full; then it blocks until
-    /// there is room, without a timeout ([`try_submit`](Pool::try_submit) does not). Use
-    /// [`map`](Pool::map) for inputs that do not fit in memory.
+    /// there is room, without a timeout ([`try_submit`](Pool::try_submit) does not, and
+    /// `submit_async` of the feature `async` blocks no thread). Use [`map`](Pool::map) for inputs
+    /// that do not fit in memory.
     ///
     /// # Errors
     ///
@@ -210,6 +211,74 @@ impl Pool {
             Err(cause) => return Err(cause.with(worker)),
         };
         match side_data.restore_unless_sent(self.shared.submit(batch)) {
+            Ok(()) => Ok(Task::new(self.shared.clone(), W::worker_name(), cell)),
+            Err(end) => Err(submit_error(end, worker)),
+        }
+    }
+
+    /// Like [`submit`](Pool::submit), but for async code: while the pool is
+    /// [full](crate::PoolBuilder::max_unfinished), the task waits, not its thread. Needs the
+    /// feature `async`, and works with every executor.
+    ///
+    /// A pool without that bound is never full, and the future is ready when it is first polled.
+    /// Those that wait are woken in the order in which they came, as many as there is room for. A
+    /// future that is dropped before it is ready has submitted nothing, and drops the value.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`submit`](Pool::submit); if the pool is closed meanwhile,
+    /// [`SubmitError::Closed`].
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use offspring::Pool;
+    ///
+    /// #[offspring::worker]
+    /// fn square(n: u64) -> u64 {
+    ///     n * n
+    /// }
+    ///
+    /// #[offspring::main]
+    /// #[tokio::main(flavor = "current_thread")]
+    /// async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    ///     let pool = Pool::builder().workers(2).max_unfinished(8).build()?;
+    ///     let mut sum = 0;
+    ///     for n in 1..=100 {
+    ///         let mut task = pool.submit_async(square::new(n)).await?;
+    ///         match tokio::time::timeout(Duration::from_secs(10), &mut task).await {
+    ///             Ok(output) => sum += output?,
+    ///             Err(_) => task.cancel(), // it is still ours
+    ///         }
+    ///     }
+    ///     assert_eq!(sum, 338_350);
+    ///     Ok(())
+    /// }
+    /// ```
+    #[cfg(feature = "async")]
+    pub async fn submit_async<W: ProcessWorker>(
+        &self,
+        worker: W,
+    ) -> Result<Task<W::Output>, SubmitError<W>> {
+        self.submit_with_async(worker, TaskOptions::new()).await
+    }
+
+    /// Like [`submit_async`](Pool::submit_async), with options for this task.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`submit_async`](Pool::submit_async).
+    #[cfg(feature = "async")]
+    pub async fn submit_with_async<W: ProcessWorker>(
+        &self,
+        worker: W,
+        options: TaskOptions,
+    ) -> Result<Task<W::Output>, SubmitError<W>> {
+        let cell = Arc::default();
+        let (batch, side_data) = match self.encode_task(&worker, options, &cell) {
+            Ok(encoded) => encoded,
+            Err(cause) => return Err(cause.with(worker)),
+        };
+        match side_data.restore_unless_sent(self.shared.submit_async(batch).await) {
             Ok(()) => Ok(Task::new(self.shared.clone(), W::worker_name(), cell)),
             Err(end) => Err(submit_error(end, worker)),
         }

@@ -46,8 +46,6 @@ pub use map::{Map, MapUnordered};
 pub use scope::Scope;
 pub use stats::{PoolStats, WorkerStats};
 pub use task::Task;
-#[cfg(feature = "async")]
-pub use task::TaskFuture;
 
 pub use crate::error::{
     PoolError, ShutdownError, SubmitError, TaskError, TaskTimeoutError, TrySubmitError,

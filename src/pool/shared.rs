@@ -3,10 +3,14 @@
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
+#[cfg(feature = "async")]
+use std::task::Poll;
 use std::time::Instant;
 
 use crate::diagnostics;
 use crate::ipc::event_stream::EventPublisher;
+#[cfg(feature = "async")]
+use crate::ipc::reactor::{self, WakerSet};
 use crate::pool::batch::{Sink, TaskBatch};
 use crate::pool::events::PoolEvent;
 use crate::pool::running::RunningWorker;
@@ -21,6 +25,9 @@ pub(super) struct PoolShared {
     state: Mutex<State<RunningWorker>>,
     /// Notified when the phase changes, a monitor leaves, or a full pool has room again.
     changed: Condvar,
+    /// The tasks that wait for room, in the order in which they came.
+    #[cfg(feature = "async")]
+    room: Arc<WakerSet>,
     pub(super) events: EventPublisher<PoolEvent>,
     pub(super) totals: Totals,
     pub(super) gate: StartGate,
@@ -39,6 +46,8 @@ impl PoolShared {
         PoolShared {
             state: Mutex::new(State::new(settings.name.clone(), settings.limits)),
             changed: Condvar::new(),
+            #[cfg(feature = "async")]
+            room: Arc::default(),
             events: EventPublisher::default(),
             totals: Totals::default(),
             gate: StartGate::new(),
@@ -72,13 +81,19 @@ impl PoolShared {
         let now = Instant::now();
         let mut effects = Effects::new(self.events.has_readers());
         let mut state = lock(&self.state);
+        let room_before = state.room_for_waiting();
         let result = transition(&mut state, now, &mut effects);
-        let wakes = effects.wakes_waiters() || state.has_room_for_blocked();
+        // For room that was there before, others were woken.
+        let new_room = state.room_for_waiting().saturating_sub(room_before);
         drop(state);
+        let woken = if effects.wakes_waiters() { u64::MAX } else { new_room };
         // No wake-up is lost although the lock is free by now: the threads that wait check the
-        // state and go to sleep in one step under the lock.
-        if wakes {
+        // state and go to sleep in one step under the lock, and a task checks after it has set its
+        // waker.
+        if woken > 0 {
             self.changed.notify_all();
+            #[cfg(feature = "async")]
+            self.room.wake_first(woken);
         }
         self.carry_out(effects);
         result
@@ -148,11 +163,11 @@ impl PoolShared {
     fn wait_for_room(&self) {
         let mut state = lock(&self.state);
         // Counted before the check, under the lock: a transition that makes room then notifies.
-        state.count_blocked_submitter(1);
+        state.count_waiting_submitter(1);
         while state.is_open() && state.is_full() {
             state = sys::wait(&self.changed, state, None);
         }
-        state.count_blocked_submitter(-1);
+        state.count_waiting_submitter(-1);
     }
 
     pub(super) fn cancel(&self, sink: &Arc<dyn Sink>, kill: bool) {
@@ -172,6 +187,61 @@ impl PoolShared {
     /// longer than `deadline`.
     pub(super) fn wait_ended(&self, deadline: Option<Instant>) -> bool {
         !self.is_here() || self.wait(deadline, |state| state.has_ended().then_some(())).is_some()
+    }
+}
+
+#[cfg(feature = "async")]
+impl PoolShared {
+    /// Submits a batch; the task waits while the pool is full.
+    pub(super) async fn submit_async(&self, batch: TaskBatch) -> Result<(), PoolEnd> {
+        let batch = Arc::new(batch);
+        let attempt =
+            || self.change_here(|state, now, effects| state.submit(&batch, true, now, effects))?;
+        if attempt()? {
+            return Ok(());
+        }
+        let _waiting = WaitingSubmitter::new(self);
+        let submitted = reactor::until(
+            || self.room.register(),
+            |interest| {
+                if let Some((slot, waker)) = interest {
+                    slot.set(waker);
+                }
+                match attempt() {
+                    Ok(false) => Poll::Pending,
+                    Ok(true) => Poll::Ready(Ok(())),
+                    Err(end) => Poll::Ready(Err(end)),
+                }
+            },
+        );
+        submitted.await.expect("room in a pool is a state in this process")
+    }
+}
+
+/// A task that waits for room, until it is done or dropped.
+#[cfg(feature = "async")]
+struct WaitingSubmitter<'a>(&'a PoolShared);
+
+#[cfg(feature = "async")]
+impl<'a> WaitingSubmitter<'a> {
+    fn new(pool: &'a PoolShared) -> WaitingSubmitter<'a> {
+        lock(&pool.state).count_waiting_submitter(1);
+        WaitingSubmitter(pool)
+    }
+}
+
+#[cfg(feature = "async")]
+impl Drop for WaitingSubmitter<'_> {
+    fn drop(&mut self) {
+        if !self.0.is_here() {
+            return;
+        }
+        let mut state = lock(&self.0.state);
+        state.count_waiting_submitter(-1);
+        let room = state.room_for_waiting();
+        drop(state);
+        // This one may have been woken for room that it has not used.
+        self.0.room.wake_first(room);
     }
 }
 

@@ -55,6 +55,9 @@ pub struct Task<T> {
     name: &'static str,
     cell: Arc<TaskCell>,
     output: PhantomData<fn() -> T>,
+    /// Where the task that awaits this handle leaves its waker.
+    #[cfg(feature = "async")]
+    slot: Option<WakerSlot>,
 }
 
 /// Where the result of one task goes.
@@ -180,7 +183,7 @@ impl<T: DeserializeOwned> Task<T> {
 #[cfg(feature = "async")]
 impl<T: DeserializeOwned> Task<T> {
     /// Like [`join`](Task::join), but for async code: needs the feature `async`, and works with
-    /// every executor. Awaiting the task itself does the same.
+    /// every executor. Awaiting the handle, or a `&mut` reference to it, does the same.
     ///
     /// Dropping the future does not affect the task, which can be awaited again.
     ///
@@ -209,11 +212,11 @@ impl<T: DeserializeOwned> Task<T> {
     /// ```
     pub async fn join_async(&self) -> Result<T, TaskError> {
         let mut slot = None;
-        std::future::poll_fn(|context| self.poll(&mut slot, context)).await
+        std::future::poll_fn(|context| self.poll_in(&mut slot, context)).await
     }
 
     /// `slot` belongs to one future; it is registered if the first poll finds nothing.
-    fn poll(
+    fn poll_in(
         &self,
         slot: &mut Option<WakerSlot>,
         context: &Context<'_>,
@@ -230,61 +233,35 @@ impl<T: DeserializeOwned> Task<T> {
     }
 }
 
-/// A future of the output of a [`Task`], from awaiting the task. Needs the feature `async`.
+/// Completes like [`join`](Task::join); after that, with [`Taken`](TaskError::Taken). Needs the
+/// feature `async`, and works with every executor.
 ///
-/// Dropping it drops the handle, not the task: the task runs, and its output is discarded.
-///
-/// ```
-/// use offspring::Pool;
-///
-/// #[offspring::worker]
-/// fn square(n: u64) -> u64 {
-///     n * n
-/// }
-///
-/// async fn sum(pool: &Pool) -> Result<u64, Box<dyn std::error::Error>> {
-///     let (three, four) = (pool.submit(square::new(3))?, pool.submit(square::new(4))?); // both run now
-///     Ok(three.await? + four.await?)
-/// }
-///
-/// #[offspring::main]
-/// fn main() -> Result<(), Box<dyn std::error::Error>> {
-///     let pool = Pool::new(2)?;
-///     assert_eq!(pollster::block_on(sum(&pool))?, 25); // or any other executor
-///     Ok(())
-/// }
-/// ```
+/// `task.await` takes the handle, so if that future is dropped, the task runs on without one. To keep
+/// it, await a reference: `(&mut task).await`, `tokio::time::timeout(limit, &mut task)`, or `&mut
+/// task` in a `select!`.
 #[cfg(feature = "async")]
-#[derive(Debug)]
-#[must_use = "futures do nothing unless they are awaited"]
-pub struct TaskFuture<T> {
-    task: Task<T>,
-    slot: Option<WakerSlot>,
-}
-
-#[cfg(feature = "async")]
-impl<T: DeserializeOwned> Future for TaskFuture<T> {
+impl<T: DeserializeOwned> Future for Task<T> {
     type Output = Result<T, TaskError>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let TaskFuture { task, slot } = self.get_mut();
-        task.poll(slot, context)
-    }
-}
-
-#[cfg(feature = "async")]
-impl<T: DeserializeOwned> IntoFuture for Task<T> {
-    type Output = Result<T, TaskError>;
-    type IntoFuture = TaskFuture<T>;
-
-    fn into_future(self) -> TaskFuture<T> {
-        TaskFuture { task: self, slot: None }
+        let task = self.get_mut();
+        let mut slot = task.slot.take();
+        let polled = task.poll_in(&mut slot, context);
+        task.slot = slot;
+        polled
     }
 }
 
 impl<T> Task<T> {
     pub(super) fn new(shared: Arc<PoolShared>, name: &'static str, cell: Arc<TaskCell>) -> Task<T> {
-        Task { shared, name, cell, output: PhantomData }
+        Task {
+            shared,
+            name,
+            cell,
+            output: PhantomData,
+            #[cfg(feature = "async")]
+            slot: None,
+        }
     }
 
     /// Returns whether the task has ended, so that [`join`](Task::join) would not block.

@@ -36,9 +36,8 @@ mod table {
     mod pool {
         use offspring::pool::{
             InitializerOutput, Map, MapUnordered, Pool, PoolBuilder, PoolError, PoolEvent,
-            PoolEvents, PoolStats, Scope, ShutdownError, SubmitError, Task, TaskError, TaskFuture,
-            TaskOptions, TaskTimeoutError, TrySubmitError, WorkerStats, set_worker_state,
-            with_worker_state,
+            PoolEvents, PoolStats, Scope, ShutdownError, SubmitError, Task, TaskError, TaskOptions,
+            TaskTimeoutError, TrySubmitError, WorkerStats, set_worker_state, with_worker_state,
         };
     }
     mod process {

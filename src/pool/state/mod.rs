@@ -59,8 +59,8 @@ pub(super) struct State<W> {
     /// Since a task last ended: how many starts failed, and how many idle workers ended by
     /// themselves.
     failures: u32,
-    /// How many threads are blocked until the pool is not full.
-    blocked_submitters: usize,
+    /// How many threads and tasks wait until the pool is not full.
+    waiting_submitters: usize,
     /// How many slots have a monitor thread, or are about to get one.
     monitors: usize,
     /// How long a task of each worker type takes, in nanoseconds: a moving average.
@@ -117,7 +117,7 @@ impl<W: WorkerControl> State<W> {
             slots: Vec::new(),
             workers: 0,
             failures: 0,
-            blocked_submitters: 0,
+            waiting_submitters: 0,
             monitors: 0,
             costs: HashMap::new(),
         }
@@ -152,9 +152,14 @@ impl<W: WorkerControl> State<W> {
         self.queued + self.slots.iter().map(WorkerSlot::count).sum::<u64>()
     }
 
-    pub(super) fn is_full(&self) -> bool {
+    /// How many more tasks the pool may hold.
+    fn room(&self) -> u64 {
         let max = self.limits.max_unfinished;
-        max.is_some_and(|max| self.unfinished() >= max)
+        max.map_or(u64::MAX, |max| max.saturating_sub(self.unfinished()))
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.room() == 0
     }
 
     pub(super) fn workers(&self) -> usize {
@@ -213,14 +218,14 @@ impl<W: WorkerControl> State<W> {
         Ok(true)
     }
 
-    /// A thread blocks until the pool is not full (`delta` 1), or stopped to (-1).
-    pub(super) fn count_blocked_submitter(&mut self, delta: isize) {
-        self.blocked_submitters = self.blocked_submitters.saturating_add_signed(delta);
+    /// A thread or task waits until the pool is not full (`delta` 1), or stopped to (-1).
+    pub(super) fn count_waiting_submitter(&mut self, delta: isize) {
+        self.waiting_submitters = self.waiting_submitters.saturating_add_signed(delta);
     }
 
-    /// Returns whether a blocked submitter could continue.
-    pub(super) fn has_room_for_blocked(&self) -> bool {
-        self.blocked_submitters > 0 && !self.is_full()
+    /// How many of the submitters that wait could continue, if any waits.
+    pub(super) fn room_for_waiting(&self) -> u64 {
+        if self.waiting_submitters > 0 { self.room() } else { 0 }
     }
 
     /// Puts ranges back where they came from: in front of everything that is queued.
