@@ -15,6 +15,8 @@ use crate::actor::client::timer::Alarm;
 use crate::actor::protocol::ActorStatus;
 use crate::error::{CallError, DownReason};
 use crate::ipc::deadline::Deadline;
+#[cfg(feature = "async")]
+use crate::ipc::reactor;
 use crate::ipc::reactor::{EventSource, Interest, WakerSet, WakerSlot};
 use crate::ipc::waitable::{WaitSource, Waitable};
 use crate::ipc::wire::Retry;
@@ -131,6 +133,46 @@ impl Monitor {
     #[must_use]
     pub fn wait_timeout(&self, timeout: Duration) -> Option<Down> {
         self.watch.wait(&Deadline::after(timeout))
+    }
+
+    /// Like [`wait`](Monitor::wait), but does not block the thread. Needs the feature `async`, and
+    /// works with every executor. A future that is dropped leaves the watch as it is.
+    ///
+    /// ```
+    /// use offspring::actor::DownReason;
+    ///
+    /// # struct Counter(u64);
+    /// # #[offspring::actor]
+    /// # impl Counter {
+    /// #     fn start(value: u64) -> Self {
+    /// #         Counter(value)
+    /// #     }
+    /// #     pub fn add(&mut self, n: u64) -> u64 {
+    /// #         self.0 = self.0.checked_add(n).expect("there is room");
+    /// #         self.0
+    /// #     }
+    /// # }
+    /// #[offspring::main]
+    /// #[tokio::main(flavor = "current_thread")]
+    /// async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    ///     let counter = Counter::spawn(u64::MAX)?;
+    ///     let monitor = counter.monitor()?;
+    ///     let (down, _) = tokio::join!(monitor.wait_async(), counter.add_async(1)); // no room
+    ///     assert!(matches!(down.reason, DownReason::Died(_)));
+    ///     Ok(())
+    /// }
+    /// ```
+    #[cfg(feature = "async")]
+    pub async fn wait_async(&self) -> Down {
+        loop {
+            // An error means that the host is gone, which `wait` finds, or that this process lacks
+            // something for the moment.
+            let _ = reactor::ready(&*self.watch).await;
+            if let Some(down) = self.watch.wait(&Deadline::now()) {
+                return down;
+            }
+            reactor::yield_now().await;
+        }
     }
 }
 

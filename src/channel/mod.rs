@@ -40,12 +40,16 @@ mod pipe;
 mod receiver;
 mod rings;
 mod sender;
+#[cfg(feature = "stream")]
+mod stream;
 
 pub use bytes::Bytes;
 pub use iter::{ReceiverIntoIter, ReceiverIter, ReceiverTryIter};
 pub use pipe::{Connection, pipe};
 pub use receiver::Receiver;
 pub use sender::Sender;
+#[cfg(feature = "stream")]
+pub use stream::{ReceiverStream, SenderSink};
 
 pub use crate::error::{
     RecvError, RecvTimeoutError, SendError, SendTimeoutError, TryRecvError, TrySendError,

@@ -397,25 +397,39 @@ impl SenderShared {
 
 #[cfg(feature = "async")]
 impl SenderShared {
-    /// Sends a message; the task waits for room.
-    pub(super) async fn send_async<V: ?Sized + Serialize>(
+    /// Sends a message; the task waits for room. It holds the message and no reference to it, so a
+    /// future of this is `Send` even if the message is not `Sync`.
+    pub(super) async fn send_async<T: Serialize>(
         &self,
-        value: (&V, Shape),
-    ) -> Result<(), SendFailure> {
-        let ring = loop {
+        message: T,
+        shape: Shape,
+    ) -> Result<(), SendError<T>> {
+        let sent = match self.ring_async().await {
+            Ok(ring) => {
+                let mut bytes = Vec::new();
+                let no_wait = None::<&crate::ipc::deadline::Forever>;
+                match prepare(ring, Mark::default(), (&message, shape), &mut bytes, no_wait) {
+                    Ok((mut prepared, side_data)) => {
+                        side_data.restore_unless_sent(self.push_async(ring, &mut prepared).await)
+                    }
+                    Err(end) => Err(end.into_failed()),
+                }
+            }
+            Err(failure) => Err(failure),
+        };
+        sent.map_err(|failure| failure.with(message))
+    }
+
+    async fn ring_async(&self) -> Result<&Arc<OutboundRing>, SendFailure> {
+        loop {
             // The receiver may have much to read before its socket has room for a new sender, and
             // nothing wakes a task when it has.
             match self.try_ring() {
-                Ok(ring) => break ring,
+                Ok(ring) => return Ok(ring),
                 Err(WaitEnd::Timeout(Elapsed)) => reactor::yield_now().await,
                 Err(WaitEnd::Failed(failure)) => return Err(failure),
             }
-        };
-        let mut bytes = Vec::new();
-        let no_wait = None::<&crate::ipc::deadline::Forever>;
-        let prepared = prepare(ring, Mark::default(), value, &mut bytes, no_wait);
-        let (mut message, side_data) = prepared.map_err(WaitEnd::into_failed)?;
-        side_data.restore_unless_sent(self.push_async(ring, &mut message).await)
+        }
     }
 
     async fn push_async(

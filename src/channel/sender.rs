@@ -162,8 +162,7 @@ impl<T: Serialize + DeserializeOwned> Sender<T> {
     /// ```
     #[cfg(feature = "async")]
     pub async fn send_async(&self, message: T) -> Result<(), SendError<T>> {
-        let sent = self.shared.send_async((&message, Shape::of::<T>())).await;
-        sent.map_err(|failure| failure.with(message))
+        self.shared.send_async(message, Shape::of::<T>()).await
     }
 }
 

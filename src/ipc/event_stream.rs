@@ -199,6 +199,26 @@ impl<E: StreamEvent> EventStream<E> {
         self.buffer.next_until(Instant::now().checked_add(timeout))
     }
 
+    /// Polls for the next event; `None` at the end. `slot` belongs to the task that polls.
+    #[cfg(feature = "stream")]
+    pub(crate) fn poll_next(
+        &self,
+        slot: &mut Option<WakerSlot>,
+        context: &std::task::Context<'_>,
+    ) -> std::task::Poll<Option<E>> {
+        if let Some(event) = self.try_next() {
+            return Some(event).into();
+        }
+        let slot = slot.get_or_insert_with(|| {
+            self.buffer.register().expect("an event is a state in this process")
+        });
+        if !self.buffer.is_ready(Some((slot, context.waker()))) {
+            return std::task::Poll::Pending;
+        }
+        // Nobody else takes events out of this buffer, so if there is none, this is the end.
+        self.try_next().into()
+    }
+
     /// Ready when [`try_next`](EventStream::try_next) returns an event, and at the end.
     pub(crate) fn wait_source(&self) -> WaitSource {
         WaitSource::new(self.buffer.clone())

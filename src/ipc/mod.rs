@@ -24,6 +24,8 @@ pub(crate) mod scratch;
 pub(crate) mod shared_fd;
 pub(crate) mod small_bytes;
 pub(crate) mod spin;
+#[cfg(feature = "stream")]
+pub(crate) mod turn;
 pub(crate) mod waitable;
 pub(crate) mod weak_map;
 pub(crate) mod wire;

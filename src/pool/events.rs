@@ -114,7 +114,7 @@ impl StreamEvent for PoolEvent {
 #[derive(Debug)]
 #[must_use = "dropping it ends the stream"]
 pub struct PoolEvents {
-    stream: EventStream<PoolEvent>,
+    pub(super) stream: EventStream<PoolEvent>,
 }
 
 impl PoolEvents {

@@ -8,11 +8,15 @@ use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
+#[cfg(feature = "stream")]
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use crate::error::{EncodeError, TaskError, TaskTimeoutError};
 use crate::ipc::deadline::{Deadline, Forever, TimeLimit};
 use crate::ipc::hub;
+#[cfg(feature = "stream")]
+use crate::ipc::reactor::{WakerSet, WakerSlot};
 use crate::ipc::ring;
 use crate::ipc::wire::{self, EncodedValue, Envelope, Shape};
 use crate::pool::batch::{Sink, TaskBatch, TaskSpec};
@@ -28,6 +32,8 @@ struct MapSink {
     arrived: Mutex<ArrivedResults>,
     changed: Condvar,
     is_cancelled: AtomicBool,
+    #[cfg(feature = "stream")]
+    wakers: Arc<WakerSet>,
 }
 
 #[derive(Debug, Default)]
@@ -47,6 +53,16 @@ enum Awaited {
     First(u64),
 }
 
+impl ArrivedResults {
+    /// Takes the results that begin with task `first`, or any if that is `None`.
+    fn take(&mut self, first: Option<u64>) -> Option<Results> {
+        match first {
+            Some(first) => self.results.remove(&first),
+            None => self.results.pop_first().map(|(_, results)| results),
+        }
+    }
+}
+
 impl Sink for MapSink {
     fn deliver(&self, results: Results) {
         let mut arrived = lock(&self.arrived);
@@ -56,6 +72,8 @@ impl Sink for MapSink {
             arrived.awaited = Awaited::Nothing;
             drop(arrived);
             self.changed.notify_all();
+            #[cfg(feature = "stream")]
+            self.wakers.wake();
         }
     }
 
@@ -69,18 +87,36 @@ impl MapSink {
     fn wait<L: TimeLimit>(&self, first: Option<u64>, limit: &L) -> Result<Results, L::Elapsed> {
         let mut arrived = lock(&self.arrived);
         loop {
-            let found = match first {
-                Some(first) => arrived.results.remove(&first),
-                None => arrived.results.pop_first().map(|(_, results)| results),
-            };
             arrived.awaited = Awaited::Nothing;
-            if let Some(results) = found {
+            if let Some(results) = arrived.take(first) {
                 return Ok(results);
             }
             limit.check()?;
             arrived.awaited = first.map_or(Awaited::Any, Awaited::First);
             arrived = sys::wait(&self.changed, arrived, limit.deadline());
         }
+    }
+
+    /// The same for a task. `slot` belongs to it.
+    #[cfg(feature = "stream")]
+    fn poll(
+        &self,
+        first: Option<u64>,
+        slot: &mut Option<WakerSlot>,
+        context: &Context<'_>,
+    ) -> Poll<Results> {
+        let slot = slot.get_or_insert_with(|| {
+            self.wakers.register().expect("the end of a task is a state in this process")
+        });
+        // Before the lock, under which the waker's code must not run, and so before the check.
+        slot.set(context.waker());
+        let mut arrived = lock(&self.arrived);
+        let found = arrived.take(first);
+        arrived.awaited = match (&found, first) {
+            (Some(_), _) => Awaited::Nothing,
+            (None, first) => first.map_or(Awaited::Any, Awaited::First),
+        };
+        found.map_or(Poll::Pending, Poll::Ready)
     }
 
     fn has_arrived(&self, first: Option<u64>) -> bool {
@@ -96,7 +132,7 @@ const WINDOW_MIN: u64 = 16;
 const BATCH_MAX: u64 = 1024;
 
 /// The part that both kinds of map share.
-struct MapState<'p, I, F, W> {
+pub(super) struct MapState<'p, I, F, W> {
     pool: &'p Pool,
     spec: TaskSpec,
     /// Why no input can become a task.
@@ -153,23 +189,50 @@ where
         limit: &L,
     ) -> Result<Option<Result<W::Output, TaskError>>, L::Elapsed> {
         loop {
-            if let Some(results) = &mut self.current {
-                if let Some(result) = results.next(self.spec.name) {
-                    return Ok(Some(result));
-                }
-                self.current = None;
-            }
-            self.fill();
-            if self.taken == self.given {
-                match self.panic.take() {
-                    Some(panic) => resume_unwind(panic),
-                    None => return Ok(None),
-                }
+            if let Some(next) = self.next_now() {
+                return Ok(next);
             }
             let results = self.sink.wait(self.expected(), limit)?;
-            self.taken += results.len() as u64;
-            self.current = Some(results);
+            self.accept(results);
         }
+    }
+
+    #[cfg(feature = "stream")]
+    pub(super) fn poll_next(
+        &mut self,
+        slot: &mut Option<WakerSlot>,
+        context: &Context<'_>,
+    ) -> Poll<Option<Result<W::Output, TaskError>>> {
+        loop {
+            if let Some(next) = self.next_now() {
+                return Poll::Ready(next);
+            }
+            let results = std::task::ready!(self.sink.poll(self.expected(), slot, context));
+            self.accept(results);
+        }
+    }
+
+    /// Takes inputs, and returns the next output if it is here; `Some(None)` at the end.
+    fn next_now(&mut self) -> Option<Option<Result<W::Output, TaskError>>> {
+        if let Some(results) = &mut self.current {
+            if let Some(result) = results.next(self.spec.name) {
+                return Some(Some(result));
+            }
+            self.current = None;
+        }
+        self.fill();
+        if self.taken < self.given {
+            return None;
+        }
+        match self.panic.take() {
+            Some(panic) => resume_unwind(panic),
+            None => Some(None),
+        }
+    }
+
+    fn accept(&mut self, results: Results) {
+        self.taken += results.len() as u64;
+        self.current = Some(results);
     }
 
     fn next_timeout(&mut self, timeout: Duration) -> Option<Result<W::Output, TaskTimeoutError>> {
@@ -289,7 +352,7 @@ where
         self.given += 1;
     }
 
-    fn size_hint(&self) -> (usize, Option<usize>) {
+    pub(super) fn size_hint(&self) -> (usize, Option<usize>) {
         let current = self.current.as_ref().map_or(0, Results::len);
         let between = (self.given - self.taken) as usize + current;
         let (least, most) = self.inputs.as_ref().map_or((0, Some(0)), Iterator::size_hint);
@@ -297,8 +360,21 @@ where
     }
 }
 
+impl<I, F, W> Drop for MapState<'_, I, F, W> {
+    fn drop(&mut self) {
+        self.cancel(false);
+    }
+}
+
 impl<I, F, W> MapState<'_, I, F, W> {
-    fn cancel(&mut self, kill: bool) {
+    pub(super) fn debug(&self, f: &mut fmt::DebugStruct<'_, '_>) -> fmt::Result {
+        f.field("task", &self.spec.name)
+            .field("given", &self.given)
+            .field("taken", &self.taken)
+            .finish_non_exhaustive()
+    }
+
+    pub(super) fn cancel(&mut self, kill: bool) {
         if self.taken < self.given {
             self.sink.is_cancelled.store(true, Ordering::SeqCst);
             let sink: Arc<dyn Sink> = self.sink.clone();
@@ -392,7 +468,7 @@ macro_rules! map_type {
         $(#[$attribute])*
         #[must_use = "iterators are lazy: a map takes inputs as its outputs are taken"]
         pub struct $name<'p, I, F, W> {
-            state: MapState<'p, I, F, W>,
+            pub(super) state: MapState<'p, I, F, W>,
         }
 
         impl<I, F, W> $name<'_, I, F, W>
@@ -476,22 +552,9 @@ macro_rules! map_type {
         {
         }
 
-        impl<I, F, W> Drop for $name<'_, I, F, W> {
-            fn drop(&mut self) {
-                self.state.cancel(false);
-            }
-        }
-
-        impl<I, F, W> fmt::Debug for $name<'_, I, F, W>
-        where
-            W: ProcessWorker,
-        {
+        impl<I, F, W> fmt::Debug for $name<'_, I, F, W> {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.debug_struct(stringify!($name))
-                    .field("task", &self.state.spec.name)
-                    .field("given", &self.state.given)
-                    .field("taken", &self.state.taken)
-                    .finish_non_exhaustive()
+                self.state.debug(&mut f.debug_struct(stringify!($name)))
             }
         }
     };

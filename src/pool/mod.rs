@@ -35,6 +35,8 @@ mod shared;
 mod start_gate;
 mod state;
 mod stats;
+#[cfg(feature = "stream")]
+mod stream;
 mod task;
 mod worker;
 
@@ -45,6 +47,8 @@ pub use initializer::{InitializerOutput, set_worker_state, with_worker_state};
 pub use map::{Map, MapUnordered};
 pub use scope::Scope;
 pub use stats::{PoolStats, WorkerStats};
+#[cfg(feature = "stream")]
+pub use stream::{MapStream, PoolEventStream};
 pub use task::Task;
 
 pub use crate::error::{

@@ -32,7 +32,23 @@ impl Handle {
         }
     }
 
-    async fn put_async<T: Serialize + DeserializeOwned>(&self, item: T) -> Result<(), PutError<T>> {
+    /// Takes an item if one is here, without asking anybody. `None` may also mean the end.
+    #[cfg(feature = "stream")]
+    pub(in crate::queue) fn get_now<T: DeserializeOwned>(
+        &self,
+    ) -> Option<Result<Got<T>, GetError>> {
+        let taken = match self {
+            Handle::Own(own) => own.owner().take_now()?,
+            Handle::Remote(remote) => remote.used()?.take()?,
+        };
+        let decoded = taken.map(|taken| self.decode(taken).map_err(GetError::Decode));
+        Some(decoded.unwrap_or_else(|failure| Err(failure.into())))
+    }
+
+    pub(in crate::queue) async fn put_async<T: Serialize + DeserializeOwned>(
+        &self,
+        item: T,
+    ) -> Result<(), PutError<T>> {
         // Encoded once, before the first wait: the item may hold what can be moved only once.
         let mut bytes = Vec::new();
         let put = match encode(&item, &mut bytes) {

@@ -40,6 +40,8 @@ mod role;
 #[cfg(test)]
 mod roles;
 mod status;
+#[cfg(feature = "stream")]
+mod stream;
 
 pub use crate::error::{
     DeadLetterError, GetError, GetTimeoutError, PutAllError, PutError, PutTimeoutError,
@@ -61,3 +63,5 @@ pub use producer::{JoinableProducer, Producer};
 pub use queue::{Queue, QueueBatches, QueueIntoIter, QueueIter};
 pub use status::QueueStatus;
 pub(crate) use status::statuses;
+#[cfg(feature = "stream")]
+pub use stream::{JoinableStream, QueueSink, QueueStream};

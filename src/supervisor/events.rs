@@ -115,7 +115,7 @@ impl StreamEvent for SupervisorEvent {
 #[derive(Debug)]
 #[must_use = "dropping it ends the stream"]
 pub struct SupervisorEvents {
-    stream: EventStream<SupervisorEvent>,
+    pub(super) stream: EventStream<SupervisorEvent>,
 }
 
 impl SupervisorEvents {

@@ -30,6 +30,8 @@ mod slot;
 mod spec;
 mod start_info;
 mod strategy;
+#[cfg(feature = "stream")]
+mod stream;
 mod view;
 mod worker_child;
 
@@ -41,5 +43,7 @@ pub use heartbeat::Heartbeat;
 pub use spec::ChildSpec;
 pub use start_info::StartInfo;
 pub use strategy::{Backoff, Restart, Shutdown, Strategy};
+#[cfg(feature = "stream")]
+pub use stream::SupervisorEventStream;
 
 pub use crate::error::SupervisorError;

@@ -28,16 +28,17 @@ mod table {
     }
     mod channel {
         use offspring::channel::{
-            Bytes, Connection, Receiver, ReceiverIntoIter, ReceiverIter, ReceiverTryIter,
-            RecvError, RecvTimeoutError, SendError, SendTimeoutError, Sender, TryRecvError,
-            TrySendError, channel, pipe,
+            Bytes, Connection, Receiver, ReceiverIntoIter, ReceiverIter, ReceiverStream,
+            ReceiverTryIter, RecvError, RecvTimeoutError, SendError, SendTimeoutError, Sender,
+            SenderSink, TryRecvError, TrySendError, channel, pipe,
         };
     }
     mod pool {
         use offspring::pool::{
-            InitializerOutput, Map, MapUnordered, Pool, PoolBuilder, PoolError, PoolEvent,
-            PoolEvents, PoolStats, Scope, ShutdownError, SubmitError, Task, TaskError, TaskOptions,
-            TaskTimeoutError, TrySubmitError, WorkerStats, set_worker_state, with_worker_state,
+            InitializerOutput, Map, MapStream, MapUnordered, Pool, PoolBuilder, PoolError,
+            PoolEvent, PoolEventStream, PoolEvents, PoolStats, Scope, ShutdownError, SubmitError,
+            Task, TaskError, TaskOptions, TaskTimeoutError, TrySubmitError, WorkerStats,
+            set_worker_state, with_worker_state,
         };
     }
     mod process {
@@ -53,10 +54,10 @@ mod table {
         use offspring::queue::{
             Consumer, Control, DeadCause, DeadLetter, DeadLetterError, Delivery, GetError,
             GetTimeoutError, JoinableBatches, JoinableConsumer, JoinableControl, JoinableIntoIter,
-            JoinableIter, JoinableProducer, JoinableQueue, Producer, PutAllError, PutError,
-            PutTimeoutError, Queue, QueueBatches, QueueBuilder, QueueIntoIter, QueueIter,
-            QueueJoinError, QueueJoinTimeoutError, QueueJoined, QueueStatus, TaskDoneError,
-            TryGetError, TryPutError,
+            JoinableIter, JoinableProducer, JoinableQueue, JoinableStream, Producer, PutAllError,
+            PutError, PutTimeoutError, Queue, QueueBatches, QueueBuilder, QueueIntoIter, QueueIter,
+            QueueJoinError, QueueJoinTimeoutError, QueueJoined, QueueSink, QueueStatus,
+            QueueStream, TaskDoneError, TryGetError, TryPutError,
         };
     }
     mod select {
@@ -74,7 +75,7 @@ mod table {
         use offspring::supervisor::{
             Backoff, ChildInfo, ChildKind, ChildSpec, ChildState, Heartbeat, Restart, Shutdown,
             StartInfo, Strategy, Supervisor, SupervisorBuilder, SupervisorEnd, SupervisorError,
-            SupervisorEvent, SupervisorEvents,
+            SupervisorEvent, SupervisorEventStream, SupervisorEvents,
         };
     }
     mod sync {

@@ -61,6 +61,15 @@ impl QueueOwner {
         }
     }
 
+    /// Takes an item if there is one.
+    #[cfg(feature = "stream")]
+    pub(in crate::queue) fn take_now(&self) -> Option<Result<Taken, QueueFailure>> {
+        match self.poll_get(None) {
+            Poll::Ready(Ok(taken)) => Some(Ok(taken)),
+            _ => None,
+        }
+    }
+
     fn poll_get(&self, interest: Interest<'_>) -> Poll<Result<Taken, QueueFailure>> {
         set_waker(interest);
         let mut state = self.lock();

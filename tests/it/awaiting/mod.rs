@@ -6,6 +6,7 @@ mod pool;
 mod process;
 mod queue;
 mod send;
+mod stream;
 
 use std::future::Future;
 use std::time::Duration;

@@ -23,7 +23,7 @@ const TEXT_MAX: usize = 1 << 10;
 impl AttachedQueue {
     /// Takes the next item if it is here.
     #[inline]
-    fn take(&self) -> Option<Result<Taken, QueueFailure>> {
+    pub(in crate::queue) fn take(&self) -> Option<Result<Taken, QueueFailure>> {
         let taken = match lock(&self.inbox).pop() {
             Ok(taken) => taken?,
             Err(failure) => return Some(Err(failure)),
