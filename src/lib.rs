@@ -279,9 +279,62 @@
 //! | a large message on a channel | two copies of its bytes |
 //! | shared memory, an atomic, a free lock | the same as between threads |
 //!
-//! With the feature `async`, [`Process`] and [`Task`] can be awaited on any executor, and queues,
-//! channels and actor calls have `recv_async`, `get_async`, `call_async` and others beside the
-//! blocking forms. None of them occupies a thread while it waits. Locks have no such form.
+//! # Async
+//!
+//! With the feature `async`, [`Process`] and [`Task`] can be awaited on any executor, and pools,
+//! queues, channels and actor calls have `submit_async`, `recv_async`, `get_async`, `call_async`
+//! and others beside the blocking forms. None of them occupies a thread while it waits. Locks have
+//! no such form. With the feature `stream`, `stream` and `sink` of queues and channels, and
+//! `into_stream` of maps and events, return implementations of `futures_core::Stream` and
+//! `futures_sink::Sink`.
+//!
+//! A future that is dropped has taken nothing, put nothing and submitted nothing. So each of them
+//! can be a branch of a `select!` or have a timeout.
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! use futures_util::{SinkExt, StreamExt, TryStreamExt, stream};
+//! use offspring::queue::{Consumer, Producer};
+//! use offspring::{Pool, Queue};
+//!
+//! #[offspring::worker]
+//! fn square(n: u64) -> u64 {
+//!     n * n
+//! }
+//!
+//! #[offspring::worker]
+//! fn double(numbers: Consumer<u64>, doubled: Producer<u64>) {
+//!     numbers.iter().for_each(|n| doubled.put(2 * n).expect("the main program gets"));
+//! }
+//!
+//! #[offspring::main] // above `#[tokio::main]`: a child starts no runtime
+//! #[tokio::main]
+//! async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     // A pool whose submitters wait while it holds 100 unfinished tasks.
+//!     let pool = Pool::builder().workers(2).max_unfinished(100).build()?;
+//!     let mut task = pool.submit_async(square::new(12)).await?;
+//!     match tokio::time::timeout(Duration::from_secs(10), &mut task).await {
+//!         Ok(output) => assert_eq!(output?, 144),
+//!         Err(_) => task.cancel(),
+//!     }
+//!
+//!     // Queues to and from a child, with back-pressure.
+//!     let (to_child, numbers) = Queue::bounded(8)?.split();
+//!     let (doubled, from_child) = Queue::bounded(8)?.split();
+//!     let process = double::spawn(numbers, doubled)?;
+//!     let (sink, from_child) = (to_child.sink(), from_child.stream());
+//!     drop(to_child); // the sink is the only producer, and goes with the last number
+//!     let (sent, sum) = tokio::join!(
+//!         stream::iter(1..=100).map(Ok).forward(sink),
+//!         from_child.try_fold(0, async |sum, n| Ok(sum + n)),
+//!     );
+//!     sent?;
+//!     assert_eq!(sum?, 10_100);
+//!     process.join_async().await?;
+//!     Ok(())
+//! }
+//! ```
 //!
 //! # When (not) to use a process
 //!
