@@ -1,16 +1,15 @@
 //! The log records of this crate.
 //!
 //! A logger is code of the program: it may panic, block, or call back into this crate. But records
-//! are made where something goes wrong: on service threads, for which other processes wait, and
-//! under locks. So none of these places calls the logger. They add the record to a list, and one
-//! thread passes the list on. Whatever the logger does there holds up the records after it, and
-//! nothing else.
+//! are made where something goes wrong: under locks, and on service threads that other processes
+//! wait for. So no such place calls the logger. It adds its record to a list, and one thread passes
+//! the list on. If the logger is slow, that delays later records and nothing else.
 //!
-//! What means that something of the program is lost is never silent: [`loss`] writes it to standard
-//! error if the program has no logger.
+//! A record that means a loss for the program is never silent: [`loss`] writes it to standard error
+//! if the program has no logger.
 //!
-//! If that thread cannot be started, the records stay in the list, and the next one tries again. In
-//! a program that another one forked there is no such thread, and no record.
+//! If that thread cannot be started, the records stay in the list, and the next record tries again.
+//! A fork of this process has no such thread, and makes no records.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -26,7 +25,7 @@ use crate::sys::{self, Service, lock};
 
 /// Records beyond this number are dropped and counted.
 const PENDING_MAX: usize = 1024;
-/// How long the end of the program waits for the logger.
+/// How long the exit of the program waits for the logger.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 struct Record {
@@ -65,15 +64,15 @@ pub(crate) fn debug(target: &'static str, text: fmt::Arguments<'_>) {
     report(Level::Debug, target, text);
 }
 
-/// Reports that something of the program is lost, for the `nth` time in one place. Standard error
-/// gets fewer and fewer of the reports of one place: the first, the second, the fourth, the eighth.
+/// Reports the `nth` loss of something of the program in one place. Standard error gets ever fewer
+/// of the reports of one place: the first, the second, the fourth, the eighth.
 pub(crate) fn loss(target: &'static str, nth: u64, text: fmt::Arguments<'_>) {
     if has_logger() || nth.is_power_of_two() {
         add(Level::Error, target, text);
     }
 }
 
-/// The program has set no logger, or one that wants nothing.
+/// `false` if the program has set no logger, or one that wants no records.
 fn has_logger() -> bool {
     log::max_level() != log::LevelFilter::Off
 }
@@ -86,8 +85,8 @@ fn report(level: Level, target: &'static str, text: fmt::Arguments<'_>) {
 }
 
 fn add(level: Level, target: &'static str, text: fmt::Arguments<'_>) {
-    // A record about what the logger itself does with this crate would be followed by another one,
-    // and so on.
+    // The logger itself may use this crate. A record about that would cause another record, and so
+    // on without end.
     if IS_LOGGER.try_with(Cell::get).unwrap_or(false) {
         return;
     }
@@ -127,7 +126,7 @@ fn run() {
             if has_logger() {
                 log::log!(target: record.target, record.level, "{}", record.text);
             } else {
-                // The end of a closed standard error is no news.
+                // If standard error is closed, nothing can be done.
                 let _ = writeln!(std::io::stderr(), "offspring: {}", record.text);
             }
         });
@@ -140,8 +139,9 @@ fn dropped(count: u64) -> Record {
     Record { level: Level::Warn, target: "offspring::diagnostics", text }
 }
 
-/// Waits until the logger has handled all records, or makes no progress. Uses only the lock and the
-/// condition variable, so that a thread that has lost its thread-locals can call it.
+/// Waits until the logger has handled all records, or has made no progress for a while. Uses only
+/// the lock and the condition variable, so that a thread that has lost its thread-locals can call
+/// it.
 pub(crate) fn flush() {
     if THREAD.get().is_none() {
         return;

@@ -3,8 +3,9 @@
 //! compiled away.
 //!
 //! `OFFSPRING_FAILPOINT=name:n` ends the process, like `kill -9`, when it reaches that point for
-//! the nth time; `name:n:stop` stops it there until it is continued. `OFFSPRING_MUTATION=name` brings back a bug that was fixed or avoided; a good test
-//! suite fails then.
+//! the nth time. `name:n:stop` suspends it there until it receives SIGCONT.
+//! `OFFSPRING_MUTATION=name` brings back a bug that was fixed or avoided; a good test suite then
+//! fails.
 
 /// The points at which a process can be ended: first those in a client of a queue, in the order of
 /// a producer and then of a consumer, then those in an owner.

@@ -1,4 +1,4 @@
-//! The rules, each with an error that says what to write instead.
+//! The rules. The error of each says what to write instead.
 
 use std::fmt::Display;
 
@@ -21,8 +21,8 @@ pub(crate) struct Verdict {
     /// Whether the item obeys the rules. If not, its full expansion would add errors that do not
     /// help the user. A mistake in the attribute's arguments leaves the item sound.
     pub(crate) sound: bool,
-    /// Whether a method has a reserved name. The rest is expanded all the same, so that uses of the
-    /// item are not further errors.
+    /// Whether a method has a reserved name. The rest is still expanded, so that uses of the item
+    /// cause no further errors.
     pub(crate) misnamed: bool,
     errors: Errors,
 }
@@ -144,7 +144,7 @@ pub(crate) fn worker(function: &Function) -> Verdict {
         );
     }
     for lifetime in sig.generics.lifetimes() {
-        // If it is used, the type that uses it was rejected above, with a better message.
+        // Any use of it belongs to a type that was rejected above, with a better message.
         if verdict.sound {
             let message =
                 "arguments move to another process and cannot borrow: remove this lifetime";
@@ -184,7 +184,8 @@ pub(crate) enum Direction {
     Out,
 }
 
-/// Rejects what cannot be sent, as far as the tokens of `ty` show. Serde's bounds do the rest.
+/// Rejects what cannot be sent, as far as the tokens of `ty` show it. Serde's bounds catch the
+/// rest.
 pub(crate) fn fits(verdict: &mut Verdict, direction: Direction, ty: &syn::Type) {
     Crossing { verdict, direction }.visit_type(ty);
 }
@@ -320,7 +321,7 @@ pub(crate) fn test(function: &Function) -> Verdict {
     verdict
 }
 
-/// The rules common to `main` and tests.
+/// The rules that `main` and tests have in common.
 fn entry(verdict: &mut Verdict, function: &Function, what: &str, runtime: &str) {
     let sig = &function.sig;
     if !sig.generics.params.is_empty() {

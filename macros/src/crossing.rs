@@ -1,4 +1,5 @@
-//! A value that is sent: the attribute that its field gets, and the assertion that its type crosses.
+//! For each value that is sent: the attribute of its field, and the assertion that its type can be
+//! sent.
 //!
 //! The library's `process::crossing` is the other half.
 
@@ -8,13 +9,13 @@ use syn::spanned::Spanned;
 use syn::{Ident, LitStr, Path, Type};
 
 pub(crate) struct Crossing {
-    /// Goes to the field, for serde's derive.
+    /// An attribute for the field, read by serde's derive.
     pub(crate) attribute: TokenStream,
-    /// Go beside the type.
+    /// Items to put beside the type.
     pub(crate) items: [TokenStream; 2],
 }
 
-/// `owner` and `name` make a name for the items; `what` begins the error.
+/// `owner` and `name` form the name of the items; `what` is the beginning of the error.
 pub(crate) fn crossing(krate: &Path, owner: &Ident, name: &str, ty: &Type, what: &str) -> Crossing {
     let alias = format_ident!("__{}_{}", owner.to_string().trim_start_matches("r#"), name);
     let shown =

@@ -91,7 +91,7 @@ fn worker_struct(function: &Function, verdict: &Verdict) -> TokenStream {
         let mut attrs =
             argument.attrs.iter().filter(|attr| attr.path().is_ident("serde")).peekable();
         let (argument, ty) = (&argument.name, argument.ty);
-        // What the function says itself about serde decides.
+        // If the function has serde attributes of its own, they decide.
         let crossing = attrs.peek().is_none().then(|| {
             let bare = argument.unraw().to_string();
             let what = format!("the argument `{bare}`");
@@ -179,7 +179,7 @@ fn worker_head(function: &Function, verdict: &Verdict) -> TokenStream {
     }
 }
 
-/// A worker that can be named and called as intended, so that uses of a rejected function are not
+/// A worker that can be named and called as intended, so that uses of a rejected function cause no
 /// further errors.
 fn worker_fallback(function: &Function, verdict: &Verdict) -> TokenStream {
     let Verdict { options: Options { krate, .. }, output, .. } = verdict;
@@ -239,7 +239,7 @@ pub(crate) fn main(function: &Function, verdict: &Verdict) -> TokenStream {
     }
 }
 
-/// A valid `main` around the rejected one.
+/// A valid `main` in place of the rejected one.
 fn main_fallback(function: &Function) -> TokenStream {
     let inner = print(&[], &TokenStream::new(), &function.sig, function, None);
     quote! {
@@ -267,7 +267,7 @@ pub(crate) fn test(function: &Function, verdict: &Verdict) -> TokenStream {
         #krate::__private::inventory::submit! { #krate::__private::TestPath(#path) }
         #krate::__private::enter_test(&TEST);
     };
-    // By its path: `use offspring::test` would shadow the short name.
+    // The full path, because `use offspring::test` would shadow the short name.
     let mark: Attribute = parse_quote!(#[::core::prelude::v1::test]);
 
     let (known, foreign) = match sig.asyncness {
@@ -317,7 +317,7 @@ fn split(attrs: &[Attribute]) -> (Vec<&Attribute>, Vec<&Attribute>) {
     attrs.iter().partition(|attr| parse::is_known_to_rustc(attr))
 }
 
-/// The function, with `first` before its body.
+/// Prints the function, with `first` before its body.
 fn print<'a>(
     attrs: impl IntoIterator<Item = &'a Attribute>,
     vis: &impl ToTokens,
@@ -398,7 +398,7 @@ mod tests {
         expands(main(&written, &check::main(&written)), expected);
     }
 
-    /// A test is registered, so that the children of plain tests can start at it.
+    /// Registers the test, so that the children of plain tests can start at it.
     fn entering(path: &TokenStream) -> TokenStream {
         quote! {
             static TEST: ::offspring::__private::TestPath =

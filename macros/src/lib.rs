@@ -28,7 +28,7 @@ mod parse;
 /// ```
 ///
 /// The type also needs `impl ProcessWorker for T`, which defines what the worker does, and
-/// `#[derive(Serialize, Deserialize)]`, by which its fields cross to the child.
+/// `#[derive(Serialize, Deserialize)]`, which sends its fields to the child.
 ///
 /// # Arguments
 ///
@@ -157,8 +157,8 @@ pub fn actor(args: TokenStream, item: TokenStream) -> TokenStream {
 /// }                                       }
 /// ```
 ///
-/// Attributes below this one that rustc does not know, such as those of async runtimes, move to a
-/// function inside, so that `init` runs before they set anything up:
+/// Attributes below this one that rustc does not know, such as those of async runtimes, move to an
+/// inner function, so that `init` runs before they set anything up:
 ///
 /// ```text
 /// #[offspring::main]                      fn main() -> Result<(), Error> {
@@ -189,8 +189,8 @@ pub fn main(args: TokenStream, item: TokenStream) -> TokenStream {
     verdict.report(expand::main(&function, &verdict)).into()
 }
 
-/// Makes a function a test that can start processes. A child runs the test binary up to the first
-/// line of this test, which takes it to its worker.
+/// Makes a function a test that can start processes. A child starts the test binary, which runs
+/// this test; the test's first line runs the worker instead of the body.
 ///
 /// ```text
 /// #[offspring::test(timeout = "10s")]
@@ -200,12 +200,12 @@ pub fn main(args: TokenStream, item: TokenStream) -> TokenStream {
 /// }
 /// ```
 ///
-/// It generates a `#[test]` function `counts`, which enters the test and then runs the body: with a
-/// `timeout` on a thread of its own. Such a function returns the `ExitCode` of the body's result,
-/// so the result itself need not be `Send`.
+/// It generates a `#[test]` function `counts`, which enters the test and then runs the body. With a
+/// `timeout`, the body runs on a thread of its own, and the function returns the `ExitCode` of the
+/// body's result, so that the result itself need not be `Send`.
 ///
-/// All attributes stay on that function, except for an `async fn`: attributes that rustc does not
-/// know, such as `#[tokio::main(flavor = "current_thread")]`, move to a function inside.
+/// All attributes stay on that function, except for an `async fn`: there, attributes that rustc
+/// does not know, such as `#[tokio::main(flavor = "current_thread")]`, move to an inner function.
 ///
 /// # Arguments
 ///

@@ -59,7 +59,7 @@ impl Key {
 pub(crate) struct Options {
     /// The path of the `offspring` crate.
     pub(crate) krate: Path,
-    /// The name to register the worker under, if not its path.
+    /// The name to register the worker under, if it is not the type's path.
     pub(crate) name: Option<LitStr>,
     /// The time limit of the test.
     pub(crate) timeout: Option<Duration>,
@@ -116,7 +116,7 @@ fn krate(value: &Expr) -> Result<Path, String> {
     })
 }
 
-/// In bytes. A name is part of every handshake, and of error messages.
+/// In bytes. A name is part of every handshake and of error messages.
 const LONGEST_NAME: usize = 200;
 
 fn name(value: &Expr) -> Result<LitStr, String> {

@@ -129,7 +129,7 @@ impl Function {
         })
     }
 
-    /// Whether there is an attribute that rustc does not know. It may be that of a runtime, which
+    /// Whether there is an attribute that rustc does not know. It may belong to a runtime, which
     /// can run an `async fn`.
     pub(crate) fn has_foreign_attribute(&self) -> bool {
         self.attrs.iter().any(|attr| !is_known_to_rustc(attr))
@@ -191,7 +191,7 @@ pub(crate) fn is_known_to_rustc(attr: &Attribute) -> bool {
 
 /// The first paragraph of the doc comment in `attrs`, and all link definitions.
 ///
-/// The rest is left out: a documented example would run twice.
+/// The rest is left out: an example in it would run twice.
 pub(crate) fn summary(attrs: &[Attribute]) -> String {
     let docs = attrs.iter().filter_map(doc_text).collect::<Vec<_>>().join("\n");
     let mut lines = docs.lines().skip_while(|line| line.trim().is_empty()).peekable();
@@ -207,7 +207,7 @@ pub(crate) fn summary(attrs: &[Attribute]) -> String {
         let is_definition = line.trim_start().starts_with('[') && line.contains("]: ");
         match (in_summary, is_definition) {
             (true, _) => kept.push(line),
-            // Without an empty line before it, a definition would be part of the paragraph.
+            // Without an empty line before it, a definition would belong to the paragraph.
             (false, true) => kept.extend(["", line]),
             (false, false) => {}
         }

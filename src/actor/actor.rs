@@ -94,8 +94,8 @@ pub trait Actor: Sized + Send + 'static {
     /// Returns what the next incarnation should know; `None`, the default, keeps the last
     /// checkpoint.
     ///
-    /// Called after each message, before its reply is sent: a caller that has the reply knows that
-    /// the checkpoint survives the death of this process.
+    /// Called after each message, before its reply is sent. So a caller that has the reply knows
+    /// that the checkpoint will survive the death of this process.
     fn checkpoint(&self) -> Option<Checkpoint> {
         None
     }

@@ -21,7 +21,7 @@ use crate::ipc::deadline::Deadline;
 use crate::ipc::wire;
 use crate::queue::ANSWER_WITHIN;
 
-/// How long a call waits for its reply, and a cast for room: OTP's default.
+/// How long a call waits for its reply, and a cast for room. OTP's default.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The address of an actor. It is cheap to clone, and can be sent in worker fields, queue items and
@@ -32,24 +32,24 @@ pub(crate) const TIMEOUT: Duration = Duration::from_secs(5);
 ///
 /// **A call times out after 5 s by default**, unlike the other blocking calls of this crate.
 /// [`call_timeout`](ActorRef::call_timeout) sets the timeout of one call,
-/// [`with_timeout`](ActorRef::with_timeout) that of an address. A call that timed out is not taken
+/// [`with_timeout`](ActorRef::with_timeout) that of an address. A timeout does not take the call
 /// back: the actor may still handle its message.
 ///
 /// # Order and delivery of messages
 ///
 /// - The casts of one process are handled in the order in which it sent them, and its calls after
-///   the casts that it sent before. Calls bypass the mailbox where they can, so two kinds of
-///   them may be handled after messages that were sent later: a call that timed out, and one of more
-///   than 16 calls that wait at the same time.
+///   the casts that it sent before. Calls bypass the mailbox where they can. So there are two kinds
+///   of calls that may be handled after messages that were sent later: a call that timed out, and a
+///   call that exceeds 16 waiting calls of its process.
 /// - A call is handled at most once. If the actor dies before it replies, the call returns an error
 ///   at once, and the message may have been handled.
-/// - A cast that was taken into the mailbox survives the death of its sender, and that of the
-///   incarnation if a supervisor restarts the actor. The one that is being handled when the actor
-///   dies is not handled again, unless
+/// - A cast that has entered the mailbox survives the death of its sender. It also survives the
+///   death of the incarnation, if a supervisor restarts the actor. The cast that is being handled
+///   when the actor dies is not handled again, unless
 ///   [`ActorBuilder::redeliver`](crate::actor::ActorBuilder::redeliver) asks for it.
 /// - **The mailbox ends with the actor.** When an actor is down for good, because it has no
 ///   supervisor or its supervisor gave up, the messages in its mailbox are dropped, and a warning
-///   with their number is logged. They are lost, too, when the process that started it ends.
+///   with their number is logged. When the process that started the actor ends, they are lost too.
 ///
 /// ```
 /// use offspring::actor::{ActorRef, spawn};
@@ -120,13 +120,13 @@ impl<A: Actor> ActorRef<A> {
     /// # Errors
     ///
     /// - [`CallError::Timeout`] if no reply came in time. If the actor's host, the process that
-    ///   started it, is suspended, that may take up to 3 s longer.
+    ///   started it, is suspended, this may take up to 3 s longer.
     /// - [`CallError::Restarted`] or [`CallError::Down`] if the actor died before it replied, or is
     ///   down.
     /// - [`CallError::Cycle`] if the call would wait for itself.
     /// - [`CallError::Encode`], [`Decode`](CallError::Decode) or [`Refused`](CallError::Refused) if
     ///   the message or the reply does not cross.
-    /// - [`CallError::Io`] if the system refuses something that the call needs.
+    /// - [`CallError::Io`] if the system refuses a resource that the call needs.
     pub fn call(&self, message: A::Message) -> Result<A::Reply, CallError> {
         self.call_timeout(message, self.timeout)
     }
@@ -147,8 +147,8 @@ impl<A: Actor> ActorRef<A> {
     /// Like [`call`](ActorRef::call), as a future that works with every executor. Needs the feature
     /// `async`.
     ///
-    /// The call begins, and its timeout starts, when the future is polled first. It occupies no
-    /// thread. Dropping the future gives up the reply; the actor may still handle the message.
+    /// The call and its timeout begin when the future is first polled. It occupies no thread.
+    /// Dropping the future gives up the reply; the actor may still handle the message.
     ///
     /// # Errors
     ///
@@ -178,7 +178,7 @@ impl<A: Actor> ActorRef<A> {
     /// Like [`cast`](ActorRef::cast), but does not wait for room.
     ///
     /// The first cast from a process asks the actor's host, the process that started it, where the
-    /// mailbox is. It waits for that answer for at most about 3 s.
+    /// mailbox is. It waits about 3 s at most for the answer.
     ///
     /// # Errors
     ///
@@ -198,7 +198,8 @@ impl<A: Actor> ActorRef<A> {
         timeout: Duration,
     ) -> Result<(), CastError<A::Message>> {
         let limit = Deadline::after(timeout);
-        // Finding the mailbox has a time limit of its own: a first `try_cast` must not fail for it.
+        // Finding the mailbox has a time limit of its own: a first `try_cast` must not fail because
+        // of it.
         let patience = timeout.max(ANSWER_WITHIN);
         let mailbox = match self.connection.mailbox(&Deadline::after(patience)) {
             Ok(Some(mailbox)) => mailbox,
@@ -249,9 +250,8 @@ impl<A: Actor> ActorRef<A> {
 
     /// Returns the number of the incarnation that is up, or was up last: 0 for the first.
     ///
-    /// The same number as the process's own
-    /// [`generation`](crate::process::CurrentProcess::generation). Only the first call in a process
-    /// asks the host.
+    /// This is also the [`generation`](crate::process::CurrentProcess::generation) of the actor's
+    /// process. Only the first call in a process asks the host.
     ///
     /// # Errors
     ///
@@ -273,8 +273,8 @@ impl<A: Actor> ActorRef<A> {
     ///
     /// # Errors
     ///
-    /// Those of [`generation`](ActorRef::generation) except [`CallError::Down`], which the monitor
-    /// reports.
+    /// Those of [`generation`](ActorRef::generation), except [`CallError::Down`], which becomes the
+    /// end that the monitor reports.
     pub fn monitor(&self) -> Result<Monitor, CallError> {
         let generation = match self.generation() {
             Ok(generation) => generation,
@@ -284,12 +284,12 @@ impl<A: Actor> ActorRef<A> {
         Ok(Monitor::new(self.connection.clone(), generation))
     }
 
-    /// Asks the actor to stop after what its mailbox holds now, and waits for its end, for at most
-    /// the address's [`timeout`](ActorRef::timeout).
+    /// Asks the actor to stop after the messages that are in its mailbox now, and waits for its
+    /// end, for at most the address's [`timeout`](ActorRef::timeout).
     ///
-    /// Any process may do this. The actor ends with [`DownReason::Shutdown`], which is no failure: a
-    /// supervisor restarts it only if it is permanent. An actor that does not stop in time is not
-    /// killed.
+    /// Any process may do this. The actor ends with [`DownReason::Shutdown`], which is not a
+    /// failure: a supervisor restarts it only if it is permanent. An actor that does not stop in
+    /// time is not killed.
     ///
     /// # Errors
     ///

@@ -98,8 +98,8 @@ impl ActorBuilder {
         self
     }
 
-    /// Like [`name`](ActorBuilder::name), and makes the actor known by it in the whole tree: see
-    /// [`find`](crate::actor::find).
+    /// Like [`name`](ActorBuilder::name), and also registers the name, so that any process of the
+    /// tree can [`find`](crate::actor::find) the actor.
     pub fn register(mut self, name: impl Into<String>) -> ActorBuilder {
         self.registered = true;
         self.name(name)
@@ -111,11 +111,11 @@ impl ActorBuilder {
         self
     }
 
-    /// Sets how often a cast is handled again if the actor dies while it handles it. Default: 0,
+    /// Sets how many more times a cast is handled if the actor dies while handling it. Default: 0,
     /// because the message may be what kills the actor.
     ///
-    /// With `n`, a cast is handled at most `n + 1` times. Its handler must tolerate being run
-    /// more than once.
+    /// With `n`, a cast is handled at most `n + 1` times, so handlers must tolerate being run more
+    /// than once for the same message.
     pub fn redeliver(mut self, times: u32) -> ActorBuilder {
         self.options.redeliver = times;
         self
@@ -128,7 +128,7 @@ impl ActorBuilder {
         self
     }
 
-    /// Sets how long the actor may give no sign of life before it is killed as
+    /// Sets for how long the actor may give no sign of life before it is killed as
     /// [hung](DownReason::Hung). Default: no limit.
     ///
     /// An actor gives signs of life between messages, so this also limits the time that one message
@@ -154,7 +154,8 @@ impl ActorBuilder {
         self
     }
 
-    /// Like [`process`](ActorBuilder::process), after what was set before.
+    /// Like [`process`](ActorBuilder::process), but keeps the closure that was set before, and runs
+    /// after it.
     pub(crate) fn process_too(mut self, configure: Configure) -> ActorBuilder {
         self.options.configure = Some(match self.options.configure.take() {
             Some(first) => Arc::new(move |builder| configure(first(builder))),
@@ -165,8 +166,7 @@ impl ActorBuilder {
 
     /// Starts an actor, and waits until its state is built.
     ///
-    /// When the actor dies, it is not restarted: that is what [supervisors](crate::supervisor) are
-    /// for.
+    /// An actor that dies is not restarted: that is what [supervisors](crate::supervisor) are for.
     ///
     /// # Errors
     ///
@@ -218,9 +218,9 @@ impl ActorBuilder {
 
 /// The owner of an actor that this process has started. Derefs to the actor's address.
 ///
-/// Dropping it stops the actor after what its mailbox holds now, and waits for that; an actor that
-/// has not stopped within the [grace](ActorBuilder::grace) (5 s by default) is killed. Addresses can
-/// be cloned and dropped freely: they do not stop the actor.
+/// Dropping it stops the actor after the messages that are in its mailbox now, and waits for its
+/// end. An actor that has not stopped within the [grace](ActorBuilder::grace) (5 s by default) is
+/// killed. Addresses can be cloned and dropped freely: they do not stop the actor.
 ///
 /// ```
 /// # struct Counter(u64);
@@ -251,8 +251,8 @@ pub struct ActorOwner<H> {
     guard: OwnerGuard,
 }
 
-/// Apart from the handle, so that [`ActorOwner::typed`] can take the handle out of a type without
-/// `Drop`.
+/// Separate from the handle, so that [`ActorOwner::typed`] can take the handle out of a type that
+/// has no `Drop`.
 struct OwnerGuard {
     record: Arc<ActorRecord>,
     grace: Duration,
@@ -273,8 +273,9 @@ impl OwnerGuard {
         self.down()
     }
 
-    /// Waits until the actor is down, and returns how it ended. No process survives SIGKILL, and the
-    /// host thread that sees the end runs no user code before it publishes it.
+    /// Waits until the actor is down, and returns how it ended. The wait is short: no process
+    /// survives SIGKILL, and the host thread that sees the end runs no user code before it
+    /// publishes the end.
     fn down(&self) -> DownReason {
         self.record.wait_down();
         self.record.previous().unwrap_or(DownReason::Shutdown)
@@ -288,10 +289,10 @@ impl Drop for OwnerGuard {
 }
 
 impl<H> ActorOwner<H> {
-    /// Stops the actor after what its mailbox holds now, and waits for its end; kills it after the
-    /// [grace](ActorBuilder::grace).
+    /// Stops the actor after the messages that are in its mailbox now, and waits for its end. Kills
+    /// it after the [grace](ActorBuilder::grace).
     ///
-    /// Returns how the actor ended, even if that was before.
+    /// Returns how the actor ended, even if it had ended before.
     pub fn stop(&self) -> DownReason {
         self.guard.stop()
     }
@@ -299,26 +300,26 @@ impl<H> ActorOwner<H> {
     /// Kills the actor's process at once (SIGKILL), and waits for its end. [`Actor::stop`] does not
     /// run.
     ///
-    /// Returns how the actor ended, even if that was before. The wait has no timeout, since no
-    /// process survives the signal; it takes milliseconds, unless the system is inside a call that
-    /// it does not interrupt, such as a read from a dead network disk.
+    /// Returns how the actor ended, even if it had ended before. The wait has no timeout, since no
+    /// process survives the signal. It takes milliseconds, unless the process is inside a system
+    /// call that cannot be interrupted, such as a read from a dead network disk.
     pub fn kill(&self) -> DownReason {
         self.guard.kill()
     }
 
-    /// Returns whether the actor's process runs.
+    /// Returns whether the actor's process is running.
     #[must_use]
     pub fn is_alive(&self) -> bool {
         self.guard.record.is_running()
     }
 
-    /// Returns the pid of the actor's process; `None` if it does not run.
+    /// Returns the pid of the actor's process; `None` if it is not running.
     #[must_use]
     pub fn pid(&self) -> Option<u32> {
         self.guard.record.pid()
     }
 
-    /// Returns the address, to be passed to others.
+    /// Returns the address, to pass to others.
     #[must_use]
     pub fn address(&self) -> H
     where

@@ -1,8 +1,8 @@
-//! The chain of actors that wait for the message that this thread handles: `worker` sets it, and
-//! `client` sends it with each call.
+//! The chain of actors that wait for the message that this thread is handling: `worker` sets it,
+//! and `client` sends it with each call.
 //!
-//! Actor A calls B, which calls C: C handles its message with the chain `[A, B]`. Were C to call A,
-//! all three would wait forever; [`check_cycle`] finds A in the chain and makes that call an
+//! Actor A calls B, which calls C: C handles its message with the chain `[A, B]`. If C called A,
+//! all three would wait forever. [`check_cycle`] finds A in the chain, and makes that call an
 //! error.
 
 use std::cell::RefCell;
@@ -15,7 +15,8 @@ use crate::error::CallError;
 static ACTOR: OnceLock<Caller> = OnceLock::new();
 
 thread_local! {
-    /// The actors that wait for the message that this thread handles; `None` if it handles none.
+    /// The actors that wait for the message that this thread is handling; `None` if it is handling
+    /// none.
     static HANDLING: RefCell<Option<CallChain>> = const { RefCell::new(None) };
 }
 
@@ -35,8 +36,8 @@ pub(in crate::actor) fn handling<T>(chain: CallChain, handle: impl FnOnce() -> T
     handle()
 }
 
-/// The chain of a call by this thread: the actors that wait for it already, and this one. Empty on a
-/// thread that handles no message.
+/// Returns the chain of a call by this thread: the actors that already wait for this one, and this
+/// one. Empty on a thread that is handling no message.
 pub(in crate::actor) fn current() -> CallChain {
     HANDLING.with_borrow(|waiting| match waiting {
         None => Vec::new(),

@@ -1,4 +1,4 @@
-//! An actor's view of itself: its address, its predecessors, and how it ends itself.
+//! An actor's view of itself: its address, its predecessors, and the ways to end itself.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,7 +14,7 @@ use crate::error::{DecodeError, DownReason, SendError, is_starved};
 use crate::ipc::wire::Retry;
 use crate::sys::lock;
 
-/// An actor's view of itself: passed to [`Actor::start`], which may keep a clone in the state.
+/// An actor's view of itself. [`Actor::start`] receives it, and may keep a clone in the state.
 ///
 /// Clones share one context. Dropping one does nothing. The context works from any thread of the
 /// actor's process.
@@ -59,7 +59,7 @@ pub struct Context<A: Actor> {
 }
 
 impl<A: Actor> Context<A> {
-    /// Returns the actor's own address, to be passed to others.
+    /// Returns the actor's own address, to pass to others.
     ///
     /// The actor may cast to itself; a call to itself returns
     /// [`CallError::Cycle`](crate::actor::CallError::Cycle).
@@ -86,8 +86,8 @@ impl<A: Actor> Context<A> {
         self.inner.previous.as_ref()
     }
 
-    /// Returns the last [`checkpoint`](Actor::checkpoint) of the incarnations before this one;
-    /// `None` if no checkpoint was taken.
+    /// Returns the last [`checkpoint`](Actor::checkpoint) of the earlier incarnations; `None` if
+    /// there is none.
     ///
     /// # Errors
     ///
@@ -96,10 +96,10 @@ impl<A: Actor> Context<A> {
         self.inner.checkpoint.as_ref().map(Blob::decode).transpose()
     }
 
-    /// Stops the actor after the message that it handles now, with [`DownReason::Normal`].
+    /// Stops the actor after the message that it is handling, with [`DownReason::Normal`].
     ///
-    /// A supervisor restarts it only if it is permanent. The first call of `stop` or
-    /// [`fail`](Context::fail) counts.
+    /// A supervisor restarts it only if it is permanent. Only the first call of `stop` or
+    /// [`fail`](Context::fail) has an effect.
     pub fn stop(&self) {
         self.inner.end(Ending::Normal);
     }
@@ -119,7 +119,7 @@ pub(crate) struct ContextInner {
     /// Whether the main thread has something to check between two messages: an ending, or a panic
     /// of the mailbox thread.
     must_check: AtomicBool,
-    /// To this process itself.
+    /// A sender to this process itself.
     pub(crate) requests: Sender<Request>,
 }
 
@@ -140,13 +140,13 @@ impl ContextInner {
         }
     }
 
-    /// Ends the actor after the message that it handles now.
+    /// Ends the actor after the message that it is handling.
     pub(crate) fn end(&self, ending: Ending) {
         self.set_ending(ending);
         self.wake();
     }
 
-    /// Sets the ending, unless there is one already. For the main thread, which needs no wake-up.
+    /// Sets the ending, unless one is set. For the main thread, which needs no wake-up.
     pub(crate) fn set_ending(&self, ending: Ending) {
         lock(&self.ending).get_or_insert(ending);
         self.set_must_check();
@@ -156,7 +156,8 @@ impl ContextInner {
         lock(&self.ending).clone()
     }
 
-    /// Releases what there is to check: call this after it is set.
+    /// Makes the main thread check. Call this after the thing to check is set: the store releases
+    /// it.
     pub(crate) fn set_must_check(&self) {
         self.must_check.store(true, Ordering::Release);
     }
@@ -165,8 +166,8 @@ impl ContextInner {
         self.must_check.load(Ordering::Acquire)
     }
 
-    /// Wakes the main thread, so that it checks. The first time this needs descriptors; without any
-    /// left it waits for them, because an ending must not get lost.
+    /// Wakes the main thread, so that it checks. The first call needs descriptors. If none are
+    /// left, it waits for them, because an ending must not get lost.
     pub(crate) fn wake(&self) {
         let mut retry = Retry::default();
         loop {

@@ -1,6 +1,6 @@
 //! Links: a process and an actor that fail together.
 //!
-//! The linked process watches the actor's status on a thread of its own; the actor watches a
+//! The linked process watches the actor's status on a thread of its own. The actor watches a
 //! channel from that process, which closes without a message if the process dies.
 
 use std::fmt;
@@ -30,10 +30,10 @@ use crate::sys;
 /// The exit code of a process whose link to an actor failed.
 const EXIT_LINKED: i32 = 72;
 
-/// How long dropping a [`Link`] waits for an actor that does not take the message.
+/// How long dropping a [`Link`] waits if the actor does not take the message.
 const UNLINK_PATIENCE: Duration = Duration::from_secs(1);
 
-/// The actor that runs in this process, if any. A link that fails ends it like
+/// The actor in this process, if there is one. A link that fails ends it like
 /// [`Context::fail`](crate::actor::Context::fail).
 static OWN_ACTOR: OnceLock<Arc<ContextInner>> = OnceLock::new();
 
@@ -93,12 +93,12 @@ impl<A: Actor> ActorRef<A> {
     ///
     /// # Errors
     ///
-    /// Those of [`call`](ActorRef::call). [`CallError::Down`] if the actor is down already: then
-    /// nothing happens to this process.
+    /// Those of [`call`](ActorRef::call). [`CallError::Down`] means that the actor is already down,
+    /// and this process is not affected.
     pub fn link(&self) -> Result<Link, CallError> {
         let connection = &self.connection;
         let (unlink, unlinked) = channel().map_err(|error| connection.io(error))?;
-        // Dropping the link must not need anything that may be short then.
+        // Everything that dropping the link needs is made now: later it may be short.
         unlink.prepare(&Deadline::now()).map_err(|error| connection.io(error))?;
         let partner = crate::process::current().name().to_owned();
         let session = match connection.shared_session() {
@@ -109,8 +109,8 @@ impl<A: Actor> ActorRef<A> {
         let linked = Arc::new(AtomicBool::new(true));
         let (generation, watched, watcher) =
             (session.generation, connection.clone(), linked.clone());
-        // First the thread, which may be refused, and only then the request: once the actor has
-        // that, it fails when this end is dropped.
+        // First the thread, which the system may refuse, and only then the request: an actor that
+        // has the request fails when this end is dropped.
         let (requested, begin) = mpsc::channel();
         sys::service_thread("offspring-link", move || {
             let failure =
@@ -130,8 +130,8 @@ impl<A: Actor> ActorRef<A> {
     }
 }
 
-/// Waits until the incarnation fails. Returns `None` if it ends in an orderly way, or the link is
-/// dropped before.
+/// Waits until the incarnation fails. Returns `None` if it ends in an orderly way, or if the link
+/// is dropped first.
 fn wait_for_failure<M, R>(
     connection: &Arc<ActorConnection<M, R>>,
     generation: u64,
@@ -153,7 +153,7 @@ where
             Ok(Some(reason)) => return reason.filter(|reason| !reason.is_normal()),
             Ok(None) => {}
             Err(CallError::Io { .. }) if !linked.load(Ordering::SeqCst) => return None,
-            // The actor does not end because this process lacks something.
+            // This process lacks a resource. That does not mean that the actor has ended.
             Err(error @ CallError::Io { .. }) => retry.pause(&error),
             Err(_) => return Some(DownReason::OwnerGone),
         }
@@ -166,24 +166,24 @@ fn fail(why: &str) {
         Some(own) => own.end(Ending::Failed(why.to_owned())),
         None => {
             let name = crate::process::current().name().to_owned();
-            // A closed standard error must not keep it alive.
+            // A closed standard error must not keep the process alive.
             let _ = writeln!(io::stderr(), "offspring: process `{name}` ends, since {why}");
             std::process::exit(EXIT_LINKED);
         }
     }
 }
 
-/// In the actor's process: ends the actor if its partner dies without unlinking.
+/// Runs in the actor's process: ends the actor if its partner dies without unlinking.
 pub(super) fn watch(partner: String, unlinked: Receiver<Unlink>, own: Arc<ContextInner>) {
     let failing = own.clone();
     let thread = sys::service_thread("offspring-link", move || {
-        // It waits for descriptors, if those are short.
+        // If descriptors are short, this waits for them.
         if unlinked.iter().next().is_none() {
             failing
                 .end(Ending::Failed(format!("process `{partner}`, to which it is linked, died")));
         }
     });
-    // The process at the other end relies on the link, which fails when this actor does.
+    // The process at the other end relies on the link, so this actor fails, and with it the link.
     if let Err(error) = thread {
         own.end(Ending::Failed(format!("a link could not be watched: {error}")));
     }
@@ -192,12 +192,12 @@ pub(super) fn watch(partner: String, unlinked: Receiver<Unlink>, own: Arc<Contex
 impl Drop for Link {
     fn drop(&mut self) {
         if !std::thread::panicking() {
-            // Before the notification: the watcher that it wakes reads this.
+            // Before the notification, because the thread that wakes reads this.
             self.linked.store(false, Ordering::SeqCst);
             (self.notify)();
-            // The only message of this channel, so there is room for it. Only the channel's set-up
-            // can wait, in a socket that an actor whose process is suspended does not read. An
-            // error means that the actor is gone.
+            // This is the only message of the channel, so it has room. Only the set-up of the
+            // channel can wait, if the actor's process is suspended and does not read its socket.
+            // An error means that the actor is gone.
             let _ = self.unlink.send_timeout(Unlink, UNLINK_PATIENCE);
         }
     }

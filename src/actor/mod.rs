@@ -7,8 +7,8 @@
 //!
 //! **When not to use one.** An actor is for state that needs a process of its own, because it can
 //! crash, leaks, may have to be killed, or is used by many processes. To organize code, use modules
-//! and functions: a call to an actor takes microseconds and copies its message, and a process takes
-//! milliseconds to start.
+//! and functions: a call to an actor takes microseconds and copies its message, and its process
+//! takes milliseconds to start.
 
 // Which process runs what. The folders `client`, `host` and `worker` do not import each other, with
 // two exceptions: the host launches the worker's entry point, and a client in the host's own process
@@ -24,7 +24,8 @@
 //    status    <- updates ----  record  <-------- reports ---                 (FairMutex)
 //              -- requests -->  directory
 //
-// Why there are two ways into the state, and which rules keep them in order: see `worker/serve.rs`.
+// `worker/serve.rs` explains why there are two ways into the state, and which rules keep them in
+// order.
 
 #[allow(clippy::module_inception)]
 mod actor;
@@ -60,7 +61,7 @@ pub(crate) use protocol::{ActorStatus, UntypedRef};
 
 pub use crate::error::{CallError, CastError, DownReason, LookupError, StartError};
 
-/// Not public API: the error of a generated method whose reply belongs to another message.
+/// Not public API: the error of a generated method that received the reply to another message.
 #[doc(hidden)]
 #[must_use]
 pub fn foreign_reply(actor: &str) -> CallError {
@@ -73,7 +74,7 @@ pub fn foreign_reply(actor: &str) -> CallError {
 /// Registers actor types, so that their processes can be started. `#[offspring::actor]` does this
 /// for its type.
 ///
-/// Put it where an item may be. See [`Actor`](crate::actor::Actor) for an example.
+/// It can be used wherever an item can. See [`Actor`](crate::actor::Actor) for an example.
 #[macro_export]
 macro_rules! register_actor {
     ($($actor:ty),+ $(,)?) => {

@@ -117,8 +117,8 @@ impl Monitor {
         }
     }
 
-    /// Blocks until the incarnation ends, and returns how. If the actor's host process ends,
-    /// returns [`DownReason::OwnerGone`].
+    /// Blocks until the incarnation ends, and returns how it ended. If the actor's host process
+    /// ends, returns [`DownReason::OwnerGone`].
     #[must_use]
     pub fn wait(self) -> Down {
         loop {
@@ -128,7 +128,7 @@ impl Monitor {
         }
     }
 
-    /// Like [`wait`](Monitor::wait), but returns `None` if the incarnation still runs after
+    /// Like [`wait`](Monitor::wait), but returns `None` if the incarnation is still running after
     /// `timeout`.
     #[must_use]
     pub fn wait_timeout(&self, timeout: Duration) -> Option<Down> {
@@ -190,15 +190,15 @@ impl fmt::Debug for Monitor {
 
 /// The connection of a [`Monitor`], without the actor's types.
 trait EndWatch: EventSource {
-    /// Returns `None` if the incarnation still runs at the deadline.
+    /// Returns `None` if the incarnation is still running at the deadline.
     fn wait(&self, limit: &Deadline) -> Option<Down>;
 }
 
 struct IncarnationWatch<M, R> {
     connection: Arc<ActorConnection<M, R>>,
     generation: u64,
-    /// When a selector last checked whether the host still exists, and the alarm that makes it
-    /// check again: a host that was killed sends no update.
+    /// When a selector last checked whether the host still exists, and the alarm for the next
+    /// check: a host that was killed sends no update.
     host_check: Mutex<(Instant, Alarm)>,
 }
 
@@ -244,7 +244,7 @@ where
         loop {
             match self.connection.wait(limit, |status, ended| self.probe(status, ended)) {
                 Ok(found) => return found,
-                // The actor does not end because this process lacks something.
+                // This process lacks a resource. That does not mean that the actor has ended.
                 Err(CallError::Io { .. }) if limit.is_over() => return None,
                 Err(error @ CallError::Io { .. }) => retry.pause(&error),
                 Err(_) => return Some(self.down(self.generation, DownReason::OwnerGone, false)),
@@ -264,7 +264,7 @@ where
     }
 
     fn is_ready(&self, interest: Interest<'_>) -> bool {
-        // Before the check: an update after it wakes.
+        // Before the check, so that an update after it wakes the selector.
         if let Some((slot, waker)) = interest {
             slot.set(waker);
         }
@@ -287,7 +287,7 @@ where
     }
 }
 
-/// Wakes all selectors that watch the actor: each sets the alarm anew if it still waits.
+/// Wakes all selectors that watch the actor. Each sets the alarm again if it is still waiting.
 struct WakeAll(Arc<WakerSet>);
 
 impl Wake for WakeAll {

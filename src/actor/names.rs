@@ -1,7 +1,7 @@
 //! Actors that are known by name in the whole tree.
 //!
 //! The directory of the program's main process holds the names. A child inherits a handle of it
-//! from its parent: from the main process once that has an actor, from any other process if that
+//! from its parent, if its parent is the main process and has an actor by then, or if its parent
 //! inherited one itself.
 
 use std::sync::{Mutex, OnceLock};
@@ -58,7 +58,8 @@ inventory::submit! {
     }
 }
 
-/// Encodes the main process's directory for a child. A program without actors opens none for this.
+/// Encodes the main process's directory for a child. If the program has no actors, this does not
+/// open a directory.
 fn prepare(child: &NewChild<'_>) -> Option<EncodedValue> {
     if this_process().depth() == 0 && !directory::is_open() {
         return None;
@@ -84,8 +85,8 @@ fn ask<T: Serialize + DeserializeOwned>(
     answer.recv_timeout(PATIENCE).map_err(|error| error.to_string())
 }
 
-/// Finds an actor by the name that [`ActorBuilder::register`](crate::actor::ActorBuilder::register)
-/// gave it, from any process of the tree.
+/// Finds an actor by the name that it was [registered](crate::actor::ActorBuilder::register) under,
+/// from any process of the tree.
 ///
 /// # Errors
 ///
@@ -152,12 +153,12 @@ pub(super) fn register<A: Actor>(address: &ActorRef<A>) -> Result<(), StartError
         let (name, actor) = (name(), actor.clone());
         ask(|done| DirectoryRequest::Register { name, actor, done })
     };
-    // After an error, the request may be carried out nevertheless. This one comes after it.
+    // Even if the request failed, it may still be carried out. This one comes after it.
     let attempt = || attempt().inspect_err(|_| forget(address.name(), actor.key)).map_err(down);
     if attempt()? {
         return Ok(());
     }
-    // The name of an actor that is gone, and could not unregister it, is free. Two processes may
+    // If an actor is gone but could not unregister its name, the name is free. Two processes may
     // find that at the same time: each unregisters only the key that it found, so the second cannot
     // undo the registration of the first.
     let holder = look_up(address.name()).map_err(down)?;
@@ -170,8 +171,8 @@ pub(super) fn register<A: Actor>(address: &ActorRef<A>) -> Result<(), StartError
     Err(StartError::NameTaken { actor: name() })
 }
 
-/// Asks the actor's host whether it is down. A host that does not answer is taken for suspended, and
-/// its actor keeps its name.
+/// Asks the actor's host whether the actor is down. If the host does not answer, it may be
+/// suspended, so the actor keeps its name.
 fn is_down(actor: &UntypedRef) -> bool {
     let Ok((answer, answered)) = channel() else { return false };
     let request = DirectoryRequest::IsDown { number: actor.key.number, answer };
@@ -225,7 +226,7 @@ mod tests {
         let ((first, record), (second, other)) = (open(), open());
         register(&first).unwrap();
         assert!(matches!(register(&second), Err(StartError::NameTaken { .. })));
-        // Its host had no descriptors left to unregister it.
+        // The host had no descriptors left to unregister the name.
         directory::remove_record(&record);
         register(&second).unwrap();
         assert_eq!(find::<Nobody>("the name").unwrap(), second);

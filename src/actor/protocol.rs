@@ -32,7 +32,7 @@ pub(crate) struct ActorKey {
     pub(crate) number: u64,
 }
 
-/// A random number that identifies this process.
+/// Returns a random number that identifies this process.
 pub(crate) fn own_process_number() -> u64 {
     static NUMBER: std::sync::OnceLock<u64> = std::sync::OnceLock::new();
     *NUMBER.get_or_init(|| {
@@ -40,11 +40,11 @@ pub(crate) fn own_process_number() -> u64 {
     })
 }
 
-/// Stands for the type of a message where that is not known.
+/// Replaces the type of a message where that is not known.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct Erased;
 
-/// The actors that wait for a call: the caller is last, and each of the others waits for the one
+/// The actors that wait for a call. The caller is last, and each of the others waits for the one
 /// after it.
 pub(crate) type CallChain = Vec<Caller>;
 
@@ -55,8 +55,8 @@ pub(crate) struct Caller {
     pub(crate) name: String,
 }
 
-/// The mark of a direct call and of its reply. The payload is the message or the reply alone: which
-/// client it is about follows from the ring that it came through.
+/// The mark of a direct call and of its reply. The payload is only the message or the reply: the
+/// ring that it came through shows which client it is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct CallMark {
     /// The slot of the call in its session.
@@ -95,14 +95,14 @@ pub(crate) enum Request {
     Close {
         session: u64,
     },
-    /// Links the actor to process `partner`: the actor fails if the channel closes before
-    /// [`Unlink`] came.
+    /// Links the actor to the process `partner`: the actor fails if the channel closes before
+    /// [`Unlink`] has come.
     Link {
         #[serde(deserialize_with = "printable::deserialize_name")]
         partner: String,
         unlinked: Receiver<Unlink>,
     },
-    /// Asks the actor to stop; with `drain`, after what its mailbox holds now.
+    /// Asks the actor to stop; with `drain`, after the messages that are in its mailbox now.
     Stop {
         drain: bool,
     },
@@ -170,20 +170,21 @@ pub(crate) struct CallHeader {
 pub(crate) struct CallNumber(pub(crate) u64);
 
 thread_local! {
-    /// A side channel through serde; [`CallHeader::observe`] is the only way to read it.
+    /// A side channel through serde. Only [`CallHeader::observe`] reads it.
     static DECODED: Cell<Option<CallHeader>> = const { Cell::new(None) };
 }
 
 impl CallHeader {
     /// Runs `decode`, and also returns the last header that was decoded in it.
     ///
-    /// A call whose message does not decode must be refused, and a reply that does not decode must
-    /// end its call. But a queue and a channel decode an item as a whole, and return nothing but an
-    /// error if a part of it fails; serde's `Deserialize` takes no context to hand the parts out.
-    /// So a header leaves a copy of itself in a thread-local when it is decoded. It is the first
-    /// field of its item, therefore it has been decoded when a later field fails.
+    /// If the message of a call does not decode, the call must be refused; if a reply does not
+    /// decode, its call must end. But a queue and a channel decode an item as a whole, and return
+    /// nothing but an error if a part of it fails, and serde's `Deserialize` takes no context
+    /// through which the parts could be handed out. So a header leaves a copy of itself in a
+    /// thread-local when it is decoded. It is the first field of its item, so it has been decoded
+    /// when a later field fails.
     pub(crate) fn observe<T>(decode: impl FnOnce() -> T) -> (T, Option<CallHeader>) {
-        // One that an earlier item left is not for this one.
+        // Forget a header that an earlier item left.
         DECODED.set(None);
         let decoded = decode();
         (decoded, DECODED.take())
@@ -214,7 +215,7 @@ pub(crate) enum Report {
     Pong(u64),
 }
 
-/// How an actor ended by itself.
+/// How an actor that ended by itself did so.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum Ending {
     Normal,
@@ -268,8 +269,8 @@ pub(crate) struct StatusUpdate {
 /// To the directory of a host.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum DirectoryRequest {
-    /// Marks the host as a producer, so that the queue does not look abandoned when its last client
-    /// goes.
+    /// Makes the host count as a producer, so that the queue does not look abandoned when its last
+    /// client goes.
     Nothing,
     /// Sends the actor's status to `client`, now and at each change.
     Subscribe {
@@ -308,12 +309,12 @@ pub(crate) struct UntypedRef {
     pub(crate) key: ActorKey,
     #[serde(deserialize_with = "printable::deserialize_name")]
     pub(crate) name: String,
-    /// Of the actor's type.
+    /// The fingerprint of the actor's type.
     pub(crate) fingerprint: u64,
     pub(crate) directory: Queue<DirectoryRequest>,
 }
 
-/// Bytes, encoded in one piece instead of one by one.
+/// Bytes that are encoded in one piece, not one by one.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Blob(pub(crate) Vec<u8>);
 

@@ -10,8 +10,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 ///
 /// Use it for channels of bytes: [`Sender::send_bytes`](crate::Sender::send_bytes) and
 /// [`Receiver::recv_bytes_into`](crate::Receiver::recv_bytes_into) copy without a `Vec` in between.
-/// As a field of another value it has no advantage here over a `Vec<u8>`, which this crate sends
-/// just as fast; other serde formats encode `Bytes` faster.
+/// As a field of another value, it has no advantage over a `Vec<u8>`, which this crate sends just
+/// as fast. In other serde formats, `Bytes` is faster.
 ///
 /// ```
 /// use offspring::channel::Bytes;

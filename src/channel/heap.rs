@@ -38,7 +38,7 @@ struct Blocks {
     places: [Range<usize>; SLOTS],
     /// The end of the highest block since the receiver last returned the memory.
     touched: usize,
-    /// How often it has.
+    /// How often the receiver has returned it.
     returns: u64,
 }
 
@@ -49,13 +49,14 @@ impl MessageHeap {
         MessageHeap { memory, blocks }
     }
 
-    /// The longest message that is worth waiting for room for.
+    /// Returns the length up to which a message waits for room in the heap. A longer one gets
+    /// memory of its own.
     pub(super) fn longest(&self) -> usize {
         (self.memory.end() - HEAP_START) / 2
     }
 
-    /// A block of at least `length` bytes, if there is room now. An error if the system has no
-    /// memory for it.
+    /// Returns a block of at least `length` bytes, if there is room now. An error if the system has
+    /// no memory for it.
     pub(super) fn allocate(self: &Arc<MessageHeap>, length: usize) -> io::Result<Option<Block>> {
         let mut blocks = lock(&self.blocks);
         let word = self.memory.head.atomic(HEAP);
@@ -75,7 +76,8 @@ impl MessageHeap {
         Ok(None)
     }
 
-    /// The block of a slot whose bit was just set. From here on, the receiver returns no memory.
+    /// Returns the block of a slot whose bit was just set. From here on, the receiver returns no
+    /// memory.
     fn block(
         self: &Arc<MessageHeap>,
         blocks: &mut Blocks,
@@ -89,7 +91,7 @@ impl MessageHeap {
         }
         let mapped = self.memory.up_to(place.end).and_then(|region| {
             if place.end > blocks.touched {
-                // Populating a range costs half of what its page faults would, one by one.
+                // Populating a range at once costs half as much as one page fault after the other.
                 region.populate(blocks.touched.max(place.start), place.end)?;
                 blocks.touched = place.end;
             }
@@ -138,7 +140,8 @@ fn lowest_gap(
     (end <= within.end).then_some(start..end)
 }
 
-/// A part of the heap that this process writes. Dropping it frees it, unless it was handed over.
+/// A part of the heap that this process writes. Dropping it frees the part, unless the part was
+/// handed over.
 #[derive(Debug)]
 pub(super) struct Block {
     heap: Arc<MessageHeap>,
@@ -259,7 +262,7 @@ mod tests {
         let heap = heap();
         heap.memory.head.atomic(HEAP).store(SHUT, Ordering::SeqCst);
         assert!(allocate(&heap, 1).is_none());
-        // A receiver that sets bits which the sender never set only harms itself.
+        // A receiver that sets bits which the sender never set harms only itself.
         heap.memory.head.atomic(HEAP).store(!SHUT, Ordering::SeqCst);
         assert!(allocate(&heap, 1).is_none());
     }

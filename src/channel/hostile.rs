@@ -21,7 +21,7 @@ pub(crate) fn attack<T>(sender: &Sender<T>, random: &mut Random) {
 /// The ends that a hostile sender has.
 struct HostileSender {
     region: Arc<Region>,
-    entries: ring::Producer,
+    entries: ring::RingProducer,
     parcels: CheckedSender<Envelope>,
     to_receiver: CheckedSender<ToReceiver>,
     _room: CheckedReceiver<RoomBell>,
@@ -39,12 +39,12 @@ impl HostileSender {
         };
         let sender = NewSender { region: shared, room_bell, parcels: there };
         let _ = wire::send(&to_receiver, &ToReceiver::Join(sender));
-        let entries = ring::Producer::new(region.clone(), 0);
+        let entries = ring::RingProducer::new(region.clone(), 0);
         HostileSender { entries, region, parcels, to_receiver, _room: room }
     }
 
     fn act(&mut self, random: &mut Random) {
-        // A number near a limit, or any.
+        // A number near a limit, or an arbitrary one.
         let number = |random: &mut Random| random.number(HEAP_START as u64);
         match random.below(9) {
             0 => drop(self.entries.push(VALUE, &random.bytes(100))),
@@ -69,7 +69,7 @@ impl HostileSender {
                 }
             }
             5 => drop(hostile::send(&self.parcels, random.below(hostile::KINDS))),
-            // Where all senders ring.
+            // The channel where all senders ring.
             6 => drop(hostile::send(&self.to_receiver, random.below(hostile::KINDS))),
             7 => drop(self.entries.push(PARCEL, &[])),
             _ => {

@@ -1,4 +1,4 @@
-//! Peers of a channel that break the rules below the protocol: they read no doorbells, and they
+//! Peers of a channel that break rules which no message shows: they read no doorbells, and they
 //! send memory that can be truncated, or a descriptor that is not memory at all. No thread waits
 //! for them, and messages of the other peers still arrive.
 
@@ -53,7 +53,7 @@ fn a_sender_that_reads_no_doorbells_keeps_no_receiver_waiting() {
 fn memory_that_can_be_cut_or_is_none_costs_its_sender_the_channel() {
     let (honest, receiver) = channel::<u32>().unwrap();
     let heap_end = layout::SenderMemory::new().unwrap().end() as u64;
-    // With the label that it must have.
+    // The label is the one that it must have.
     let unsealed = |length: u64| {
         let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
         let file = std::fs::File::from(memfd_create("forged", flags).unwrap());

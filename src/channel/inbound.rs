@@ -28,7 +28,7 @@ use crate::ipc::wire::{self, CheckedReceiver, CheckedSender, Envelope, Failure};
 /// used for this long.
 pub(super) const IDLE: Duration = Duration::from_secs(1);
 
-/// The number of polls of an empty ring that take as long as a doorbell for its next message.
+/// After this many polls of an empty ring, polling has cost as much as a doorbell would have.
 const MISSES_MAX: u32 = 256;
 
 /// A sender's region, and the doorbell for a sender that waits for room in it. Outlives the ring
@@ -45,7 +45,7 @@ impl SenderRegion {
     /// Wakes a sender that waits for room.
     fn ring_if_waiting(&self) {
         if claim(self.region.atomic(WRITER_SLEEPS)) {
-            // Fails only if the sender is gone, and then no sender waits.
+            // Fails only if the sender is gone. Then no sender waits.
             let _ = wire::ring(&self.room_bell, &RoomBell);
         }
     }
@@ -65,8 +65,8 @@ pub(super) struct InboundRing {
     is_gone: bool,
     /// How often it was found empty since its last message.
     pub(super) misses: u32,
-    /// How many bytes of the heap messages have touched since it was last returned, and when it was
-    /// last used.
+    /// How many bytes of the heap messages have touched since its memory was last returned, and
+    /// when a message last used it.
     touched: usize,
     used: Instant,
 }
@@ -75,12 +75,13 @@ pub(super) struct InboundRing {
 #[derive(Debug)]
 pub(super) struct UnmappedRing {
     pub(super) sender: NewSender,
-    /// How many bytes of the heap another process had touched, which has read it before.
+    /// How many bytes of the heap were touched by the process that read this ring before.
     pub(super) touched: usize,
 }
 
 impl UnmappedRing {
-    /// Maps the memory. An error of the kind `InvalidData` if it is not that of a sender.
+    /// Maps the memory. If it is not the memory of a sender, the error is of the kind
+    /// `InvalidData`.
     pub(super) fn memory(&self) -> io::Result<SenderMemory> {
         SenderMemory::of(self.sender.region.clone())
     }
@@ -96,7 +97,7 @@ impl UnmappedRing {
 /// A message that was taken and is not decoded yet.
 #[derive(Debug)]
 pub(crate) struct RawMessage {
-    /// The number of the ring that it came from. Each sending process has one, and so has each
+    /// The number of the ring that it came from. Each sending process has a ring, and so does each
     /// [separate](super::Sender::separate) sender.
     pub(crate) ring: u64,
     pub(crate) mark: Mark,
@@ -108,7 +109,8 @@ pub(super) enum RawContent {
     Bytes(SmallBytes),
     Long(HeapMessage),
     Parcel(Envelope),
-    /// The system refused what it takes to receive it: descriptors for its handles, or addresses.
+    /// The system refused something that receiving the message needs: descriptors for its handles,
+    /// or addresses.
     Refused(io::Error),
 }
 
@@ -180,7 +182,7 @@ impl InboundRing {
         }
     }
 
-    /// Returns what another process needs to continue it.
+    /// Returns what another process needs to go on receiving from this ring.
     pub(super) fn share(&self) -> io::Result<UnmappedRing> {
         let SenderRegion { memory, room_bell, .. } = &*self.sender;
         let (region, room_bell) = (memory.memory(), room_bell.clone());
@@ -196,7 +198,7 @@ impl InboundRing {
         !self.reader.entries.is_empty()
     }
 
-    /// This side's sleep flag, and the number by which the sender names it.
+    /// Returns this side's sleep flag, and the number by which the sender names the ring.
     pub(super) fn flag(&self) -> (&AtomicU64, u64) {
         (self.sender.region.atomic(READER_SLEEPS), self.number)
     }
@@ -258,7 +260,7 @@ impl InboundRing {
                 Some((slot, offset, length)) => {
                     match self.sender.memory.up_to(offset + length) {
                         Ok(region) => self.long(region, slot, offset, length),
-                        // It stays there, for a time when this process has room for it.
+                        // The message stays there until this process has room for it.
                         Err(error) => return Some(RawContent::Refused(error)),
                     }
                 }

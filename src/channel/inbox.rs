@@ -1,4 +1,4 @@
-//! The state of a receiver: one channel where all senders ring, and a ring for each sending
+//! The state of a receiver: the channel where all senders ring, and a ring for each sending
 //! process.
 
 use std::io;
@@ -16,11 +16,11 @@ use crate::sys::lock;
 
 #[derive(Debug)]
 pub(super) struct ReceiverInbox {
-    /// Where senders ring, and where new ones introduce themselves.
+    /// The channel where senders ring, and where new ones introduce themselves.
     bells: SharedReceiver<ToReceiver>,
     pub(super) rings: Mutex<Rings>,
-    /// The receiver is being encoded for another process, and comes back if it is not sent: until
-    /// then a selector must not read its doorbells.
+    /// Set while the receiver is being encoded for another process. The receiver comes back if the
+    /// value is not sent. Until then, a selector must not read its doorbells.
     is_leaving: AtomicBool,
 }
 
@@ -33,7 +33,7 @@ impl ReceiverInbox {
         }
     }
 
-    /// Takes the next message, if one is there and there is nothing else to do.
+    /// Takes the next message, if there is one and the receiver has no chores to do.
     #[inline]
     pub(super) fn next_now(&self) -> Option<RawMessage> {
         let mut rings = lock(&self.rings);
@@ -65,7 +65,7 @@ impl ReceiverInbox {
         rings.next().or_else(|| self.check_at_end(&mut rings).then(|| rings.next())?)
     }
 
-    /// Looks at all rings if no sender is left that could ring. Returns whether it did.
+    /// Checks all rings if no sender is left that could ring. Returns whether it did.
     fn check_at_end(&self, rings: &mut Rings) -> bool {
         let must_check = rings.has_quiet() && self.bells.is_gone();
         if must_check {
@@ -87,8 +87,8 @@ impl ReceiverInbox {
 
     /// Begins a move to another process. Returns `false` if another thread uses the inbox.
     pub(super) fn leave(self: &Arc<ReceiverInbox>) -> bool {
-        // The flag before the count: a selector upgrades its reference before it reads the flag, so
-        // one that is not counted here sees that the inbox is leaving.
+        // Set the flag before reading the count. A selector upgrades its reference before it reads
+        // the flag, so a selector that is not counted here will see that the inbox is leaving.
         self.is_leaving.store(true, Ordering::SeqCst);
         fence(Ordering::SeqCst);
         let is_alone = Arc::strong_count(self) == 1;
@@ -104,7 +104,7 @@ impl ReceiverInbox {
         self.bells.wake();
     }
 
-    /// A second descriptor for the channel where senders ring.
+    /// Returns a second descriptor for the channel where senders ring.
     pub(super) fn share_bells(&self) -> io::Result<CheckedReceiver<()>> {
         self.bells.share()
     }

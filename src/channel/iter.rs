@@ -52,7 +52,7 @@ impl<T: DeserializeOwned> Receiver<T> {
     }
 }
 
-/// The next message. `None` when no more will come.
+/// Returns the next message; `None` if no more will come.
 fn next<T: DeserializeOwned>(receiver: &Receiver<T>) -> Option<T> {
     let mut retry = Retry::default();
     loop {
@@ -92,7 +92,7 @@ fn skipped(error: &DecodeError) {
 #[derive(Debug)]
 pub struct ReceiverIter<'a, T> {
     receiver: &'a Receiver<T>,
-    /// A receiver that has moved can come back, but an iterator that has ended stays ended.
+    /// An iterator that has ended stays ended, even if the receiver moves back.
     has_ended: bool,
 }
 

@@ -24,17 +24,17 @@ pub(super) const LINK: LinkLayout = LinkLayout { ring: 0, parcels_taken: RING_BY
 pub(super) const HEAP: usize = RING_BYTES + 4 * LINE;
 /// Written by the receiver: how often it has returned the memory of the heap.
 pub(super) const HEAP_RETURNS: usize = HEAP + 8;
-/// Where the heap begins, on a page of its own. The words before it are the part that every region
-/// has.
+/// Where the heap begins, on a page of its own. Every region has the words before it, even one
+/// without a heap.
 pub(super) const HEAP_START: usize = (RING_BYTES + 5 * LINE).next_multiple_of(4096);
 
-/// The first holds two messages of 64 MiB: one is read while the next is written, and more room
-/// would only touch more memory. The first size that the system grants is used. Without any heap,
-/// each long message travels in memory of its own.
+/// The sizes to try, in this order, until the system grants one. The largest holds two messages of
+/// 64 MiB, of which one is read while the next is written; more room would only touch more memory.
+/// Without any heap, each long message travels in memory of its own.
 const HEAP_BYTES: [usize; 3] = [129 << 20, 16 << 20, 0];
 
-/// The memory of one sender, as a process maps it: all that precedes the heap, and as much of the
-/// heap as was used so far. Most senders use a small part of it, and addresses may be short.
+/// The memory of one sender, as a process maps it: everything before the heap, and as much of the
+/// heap as has been used so far. Most senders use only a small part, and addresses may be short.
 #[derive(Debug)]
 pub(super) struct SenderMemory {
     memory: Memory,
@@ -62,7 +62,7 @@ impl SenderMemory {
         Err(last.unwrap_or_else(|| io::ErrorKind::OutOfMemory.into()))
     }
 
-    /// Maps memory that another process made. An error if it is not that of a sender.
+    /// Maps memory that another process made. An error if it is not the memory of a sender.
     pub(super) fn of(memory: Memory) -> io::Result<SenderMemory> {
         let end = memory.labelled_length(label())?;
         if !(HEAP_START..=HEAP_START + HEAP_BYTES[0]).contains(&end) {
@@ -76,12 +76,12 @@ impl SenderMemory {
         self.memory.clone()
     }
 
-    /// The offset of the end of the heap.
+    /// Returns the offset of the end of the heap.
     pub(super) fn end(&self) -> usize {
         self.end
     }
 
-    /// A mapping that reaches to this offset at least.
+    /// Returns a mapping that reaches at least to this offset.
     pub(super) fn up_to(&self, end: usize) -> io::Result<Arc<Region>> {
         const FIRST: usize = 1 << 20;
 
@@ -94,7 +94,7 @@ impl SenderMemory {
     }
 }
 
-/// Marks the memory of a sender.
+/// Returns the label that marks memory as a sender's.
 pub(super) fn label() -> u64 {
     wire::fingerprint("channel")
 }
@@ -108,7 +108,7 @@ pub(super) const LONG: u32 = 2;
 
 const KIND_BITS: u32 = 2;
 
-/// The tag of an entry: what it holds, and its message's mark.
+/// Returns the tag of an entry: what it holds, and its message's mark.
 #[inline]
 pub(super) fn tag(kind: u32, mark: Mark) -> u32 {
     kind | u32::from(mark.0) << KIND_BITS
@@ -119,7 +119,7 @@ pub(super) fn split_tag(tag: u32) -> (u32, Mark) {
     (tag & ((1 << KIND_BITS) - 1), Mark((tag >> KIND_BITS) as u16))
 }
 
-/// A small number, at most [`Mark::MAX`], that accompanies a message outside of its bytes. Public
+/// A small number, at most [`Mark::MAX`], that accompanies a message outside its bytes. The public
 /// calls send 0, and ignore the mark of what they receive.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Mark(pub(crate) u16);
@@ -136,8 +136,8 @@ pub(super) fn long_entry(slot: usize, offset: usize, length: usize) -> [u8; 24] 
     entry
 }
 
-/// Slot, offset and length from the entry of a long message. `None` unless the message is inside
-/// the heap, which ends at `heap_end`: the sender may have written anything.
+/// Returns slot, offset and length from the entry of a long message. Returns `None` unless the
+/// message is inside the heap, which ends at `heap_end`: the sender may have written anything.
 pub(super) fn read_long_entry(entry: &[u8], heap_end: usize) -> Option<(usize, usize, usize)> {
     let number = |part: &[u8]| {
         part.try_into().ok().and_then(|bytes| usize::try_from(u64::from_le_bytes(bytes)).ok())

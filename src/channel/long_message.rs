@@ -1,4 +1,4 @@
-//! A long message while it is encoded: it is written directly to where the receiver will read it.
+//! A long message while it is encoded: written directly to where the receiver will read it.
 
 use std::sync::Arc;
 
@@ -22,8 +22,8 @@ enum LongStorage<L: TimeLimit> {
     /// Nothing was written yet.
     Empty,
     Heap(Block),
-    /// Memory of its own, for a message that is too long for the heap, or grew when the heap had no
-    /// room left.
+    /// Memory of its own, for a message that is too long for the heap, or that grew when the heap
+    /// had no room left.
     Separate(ShmBuffer),
     /// There was no room in time, or no memory. The remaining bytes are only counted.
     Failed(WaitEnd<L::Elapsed, SendFailure>),
@@ -51,7 +51,7 @@ impl<'a, L: TimeLimit> LongMessage<'a, L> {
         };
         match block {
             Ok(Some(block)) => LongStorage::Heap(block),
-            // A heap that cannot grow, or must not be waited for.
+            // The heap cannot grow, or this call must not wait for it.
             Ok(None) | Err(WaitEnd::Failed(SendFailure::Io(_))) => {
                 LongStorage::Separate(self.separate(total))
             }
@@ -59,7 +59,7 @@ impl<'a, L: TimeLimit> LongMessage<'a, L> {
         }
     }
 
-    /// Memory of its own, with what was written so far.
+    /// Returns memory of its own, with what was written so far.
     fn separate(&self, total: usize) -> ShmBuffer {
         let mut buffer = ShmBuffer::default();
         buffer.reserve(total);
@@ -69,7 +69,7 @@ impl<'a, L: TimeLimit> LongMessage<'a, L> {
         buffer
     }
 
-    /// Moves to a longer block. It does not wait for one: two messages that each hold a part of the
+    /// Moves to a longer block. Does not wait for one: two messages that each hold a part of the
     /// heap would wait for each other.
     fn grow(&self, block: &Block, total: usize) -> LongStorage<L> {
         let wanted = total.max(block.capacity() * 2).min(self.ring.heap.longest());

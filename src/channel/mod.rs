@@ -66,7 +66,7 @@ pub(crate) use outbound::SendFailure;
 enum ToReceiver {
     /// A process sends through this region from now on.
     Join(NewSender),
-    /// There is something to receive in the ring with this number.
+    /// The ring with this number has something to receive.
     Bell(u64),
 }
 
@@ -124,9 +124,10 @@ pub fn channel<T: Serialize + DeserializeOwned>() -> Result<(Sender<T>, Receiver
 /// An end inside an encoded value.
 #[derive(Serialize, Deserialize)]
 struct EndToken {
-    /// Hash of the message type's name: an end of another channel does not decode.
+    /// A hash of the message type's name, so that an end of a channel of another type does not
+    /// decode.
     fingerprint: u64,
-    /// The index of its handle beside the value.
+    /// The index of its handle among those beside the value.
     index: u32,
 }
 
@@ -160,7 +161,7 @@ mod tests {
     #[test]
     fn a_sender_that_dies_before_it_rings_does_not_silence_the_others() {
         let (dying, receiver) = channel::<u32>().unwrap();
-        // A ring of its own to the same receiver, like another process would have.
+        // Another ring to the same receiver, such as another process would have.
         let other = dying.separate();
         dying.send(1).unwrap();
         other.send(2).unwrap();
@@ -179,7 +180,7 @@ mod tests {
         for n in 10..50 {
             other.send(n).unwrap();
             assert_eq!(seen_here.recv_timeout(Duration::from_secs(10)), Ok(n));
-            // Let it sleep again, so that the next one has to ring.
+            // Wait until the receiver sleeps again, so that the next sender has to ring.
             while flag(1) == 0 {
                 std::thread::yield_now();
             }

@@ -1,9 +1,9 @@
 //! This process's ring to one receiver, and how a message enters it.
 //!
-//! A send has three steps: obtain the ring (the first send makes one), prepare the message (encode
-//! it to where the receiver will read it), and push its entry. Preparing happens once, before the
-//! first wait for room, because a message may hold handles that can be moved only once. Pushing is
-//! one attempt that never waits; the three forms of `send` differ in what drives it: a thread that
+//! A send has three steps: obtain the ring (the first send makes it), prepare the message (encode
+//! it to where the receiver will read it), and push its entry. A message is prepared once, before
+//! the first wait for room, because it may hold handles that can be moved only once. Pushing is one
+//! attempt that never waits. The three forms of `send` differ in what drives it: a thread that
 //! sleeps, a task that is polled, or nothing.
 
 use std::io;
@@ -52,17 +52,18 @@ pub(super) struct OutboundRing {
     pub(super) heap: Arc<MessageHeap>,
     /// Where the receiver rings when there is room again.
     room: SharedReceiver<RoomBell>,
-    /// Closes when this process ends, by which the receiver learns of its death.
+    /// Closes when this process ends. That is how the receiver learns of its death.
     parcels: CheckedSender<Envelope>,
     writer: Mutex<LinkWriter>,
-    /// Waits for [`AMPLE`] room.
+    /// How long to poll for [`AMPLE`] room.
     refill: Spin,
 }
 
-/// A ring that was full is written again when this much of it is free, if that does not take long.
+/// How much of a full ring should be free before this process writes to it again, if that does not
+/// take long.
 ///
-/// A busy receiver makes room for one entry after the other. Taking each at once would have both
-/// sides fetch each other's cache lines for every message, or wake each other for a few.
+/// A busy receiver frees one entry at a time. If the sender used each free entry at once, the two
+/// would fetch each other's cache lines for every message, or wake each other for every few.
 const AMPLE: usize = ring::CAPACITY / 16;
 
 impl Drop for OutboundRing {
@@ -106,9 +107,9 @@ impl OutboundRing {
         if let Some(block) = allocate() {
             return Ok(Some(block?));
         }
-        // A busy receiver frees one block after the other, and waking this thread for each would
-        // cost both sides more than the copy. So it first sleeps for about the time of a copy, when
-        // there is room for several, and asks for a doorbell only after that.
+        // A busy receiver frees one block at a time, and waking this thread for each block would
+        // cost both sides more than the copy. So this thread first sleeps for about the time of a
+        // copy, after which there is room for several, and asks for a doorbell only then.
         let nap = Duration::from_nanos(length as u64 / 2).min(NAP_MAX);
         std::thread::sleep(limit.left().map_or(nap, |left| nap.min(left)));
         let block = self.room.wait(self, limit, allocate).map_err(WaitEnd::convert)?;
@@ -116,7 +117,7 @@ impl OutboundRing {
     }
 }
 
-/// Why a message was not sent, except a timeout.
+/// Why a message was not sent, other than a timeout.
 #[derive(Debug)]
 pub(crate) enum SendFailure {
     Disconnected,
@@ -158,7 +159,7 @@ enum MessageContent<'a> {
     Parcel(Option<Envelope>),
 }
 
-/// Encodes a message. `limit` bounds the wait for room in the heap, if it may wait at all.
+/// Encodes a message. `limit` bounds the wait for room in the heap; without it, there is no wait.
 fn prepare<'b, V: ?Sized + Serialize, L: TimeLimit>(
     ring: &Arc<OutboundRing>,
     mark: Mark,
@@ -171,7 +172,7 @@ fn prepare<'b, V: ?Sized + Serialize, L: TimeLimit>(
     let (spilled, mut side_data) =
         encoded.inspect_err(|_| hub::announce()).map_err(SendFailure::Encode)?;
     if !side_data.is_empty() {
-        // The handles are in flight from here on, whatever becomes of the message.
+        // From here on the handles are in flight, whatever becomes of the message.
         hub::announce();
     }
     let handles = side_data.take_handles();
@@ -312,7 +313,7 @@ impl SenderShared {
         let (mut message, side_data) = prepare(ring, mark, value, &mut bytes, None::<&Deadline>)?;
         let sent = match self.push_first(ring, &mut message) {
             Some(pushed) => pushed.map_err(WaitEnd::from),
-            // A receiver that died awake may have left its ring full.
+            // A receiver that died while it was awake may have left its ring full.
             None if ring.room.check(&**ring) => Err(SendFailure::Disconnected.into()),
             None => Err(WaitEnd::Timeout(Elapsed)),
         };
@@ -329,14 +330,15 @@ impl SenderShared {
             return Ok(pushed?);
         }
         ring.refill.run(limit.deadline(), &mut || ring.has_ample_room().then_some(()));
-        // Whatever room there is now has to do: the receiver may take no more for long.
+        // Accept any room that there is now: the receiver may take nothing more for a long time.
         let pushed = ring.room.wait(ring, limit, || self.push(ring, message));
         Ok(pushed.map_err(WaitEnd::convert)??)
     }
 
-    /// The first attempt. It also notices a receiver that died while it was awake. If the receiver
-    /// died asleep, ringing it fails, and a wait for room ends with it; but a receiver that dies
-    /// awake has its sleep flag clear, so this process would neither ring nor wait.
+    /// The first attempt, which also notices a receiver that died while it was awake. If the
+    /// receiver died asleep, ringing it fails, and a wait for room ends with that failure. But a
+    /// receiver that dies awake leaves its sleep flag clear, so this process would neither ring nor
+    /// wait.
     fn push_first(
         &self,
         ring: &OutboundRing,
@@ -387,7 +389,7 @@ impl SenderShared {
                     ring.room.set_gone();
                     return Some(Err(SendFailure::Disconnected));
                 }
-                // The message is in the ring. The next one rings.
+                // The message is in the ring. The next message rings.
                 Err(_) => reader_sleeps.store(number, Ordering::SeqCst),
             }
         }
@@ -422,8 +424,8 @@ impl SenderShared {
 
     async fn ring_async(&self) -> Result<&Arc<OutboundRing>, SendFailure> {
         loop {
-            // The receiver may have much to read before its socket has room for a new sender, and
-            // nothing wakes a task when it has.
+            // If the receiver has much to read, its socket may have no room for a new sender, and
+            // no event wakes a task when there is room again.
             match self.try_ring() {
                 Ok(ring) => return Ok(ring),
                 Err(WaitEnd::Timeout(Elapsed)) => reactor::yield_now().await,

@@ -65,7 +65,7 @@ where
 
 /// One end of a [`pipe`]: sends `A` and receives `B`.
 ///
-/// Dropping it disconnects the other end, which still receives what was sent before, and then
+/// Dropping it disconnects the other end, which still receives what was sent before and then
 /// returns [`RecvError::Disconnected`].
 ///
 /// An end cannot be cloned. Sending it to another process moves it there, and every call on this
@@ -94,8 +94,8 @@ where
 /// }
 /// ```
 pub struct Connection<A, B> {
-    /// Sends `A`. `None` after it has moved. The message type is erased, because the closure that
-    /// puts the sender back must be `'static`, and `A` may not be.
+    /// The sender of `A`; `None` after it has moved. The message type is erased, because the
+    /// closure that puts the sender back must be `'static`, and `A` may not be.
     sender: Arc<Mutex<Option<Sender<()>>>>,
     receiver: Receiver<B>,
     sends: PhantomData<fn(A)>,
@@ -302,8 +302,8 @@ impl<A, B> fmt::Debug for Connection<A, B> {
 
 impl<A, B> Serialize for Connection<A, B> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        // Taken, not cloned: while a sender stays here, the other end does not see that this end is
-        // gone.
+        // Taken, not cloned: as long as a sender stays here, the other end does not notice that
+        // this end is gone.
         let Some(moved) = lock(&self.sender).take() else {
             return Err(wire::explain("the connection was already moved to another process"));
         };

@@ -129,7 +129,7 @@ impl<T: DeserializeOwned> Receiver<T> {
             match self.recv_raw(&Deadline::now()) {
                 Ok(message) => return message.decode(),
                 Err(WaitEnd::Failed(error)) => return Err(error),
-                // Another task or thread was faster.
+                // Another task or thread took the message first.
                 Err(WaitEnd::Timeout(Elapsed)) => reactor::yield_now().await,
             }
         }
@@ -193,7 +193,7 @@ impl<T> Receiver<T> {
         let inbox = {
             let slot = lock(&self.inbox);
             let inbox = slot.as_ref().ok_or(RecvError::Moved)?;
-            // Usually there is one, and then this is all.
+            // Usually there is a message, and nothing else is needed.
             if let Some(message) = inbox.next_now() {
                 return Ok(message);
             }
@@ -207,7 +207,8 @@ impl<T> Receiver<T> {
         })
     }
 
-    /// The [numbers](RawMessage::ring) of the rings from which more may come, in ascending order.
+    /// Returns the [numbers](RawMessage::ring) of the rings that may have more messages, in
+    /// ascending order.
     pub(crate) fn rings(&self) -> Vec<u64> {
         let numbers = |inbox: Arc<ReceiverInbox>| {
             let mut numbers: Vec<u64> = lock(&inbox.rings).all().map(|ring| ring.number).collect();
@@ -222,7 +223,7 @@ impl<T> Receiver<T> {
         lock(&self.inbox).clone().ok_or(RecvError::Moved)
     }
 
-    /// `None` if this end was moved away.
+    /// Returns `None` if this end was moved away.
     pub(crate) fn event_source(&self) -> Option<Arc<dyn EventSource>> {
         self.inbox().ok().map(|inbox| inbox as Arc<dyn EventSource>)
     }
@@ -253,7 +254,7 @@ impl<T> fmt::Debug for Receiver<T> {
     }
 }
 
-/// A receiver inside an encoded value. Its rings go with it, so nothing that was sent is lost.
+/// A receiver inside an encoded value. Its rings travel with it, so nothing that was sent is lost.
 #[derive(Serialize, Deserialize)]
 struct ReceiverToken {
     rings: Vec<RingToken>,
@@ -290,7 +291,7 @@ impl RingToken {
 }
 
 impl ReceiverToken {
-    /// Claims the handles, and returns a receiver that has moved on.
+    /// Claims the handles, and returns the receiver that has arrived.
     fn try_claiming<T>(self) -> Result<Receiver<T>, &'static str> {
         for ring in self.rings {
             let claimed = [ring.region, ring.room_bell, ring.parcels].map(wire::claim);

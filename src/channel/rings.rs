@@ -2,29 +2,30 @@
 //!
 //! The receiver polls the *active* rings in turn. A ring that was found empty many times falls
 //! *quiet*: the receiver asks its sender to ring for its next message, and that doorbell makes the
-//! ring active again. So a message costs the same however many senders are idle. Between messages,
-//! a sender that falls quiet costs at most twice what the cheaper of both ways would.
+//! ring active again. So the cost of a message does not depend on how many senders are idle. For a
+//! sender that falls quiet between two messages, the receiver spends at most twice what the cheaper
+//! of polling and ringing would cost.
 //!
 //! | ring | its sleep flag is set | who finds its next message |
 //! | --- | --- | --- |
 //! | active | while the receiver sleeps | a receiver that polls |
 //! | quiet | always, until its sender claims it | a receiver that reads its doorbells |
 //!
-//! No message stays unseen:
+//! No message goes unseen:
 //!
 //! - A ring falls quiet after a check that came *after* its flag was set. That check finds whatever
 //!   was written before, and whatever is written later comes with a doorbell.
 //! - Such a check never clears a flag: another thread may sleep, and rely on the flag.
-//! - A receiver that is busy reads its doorbells every [`HEAR_EVERY`] messages, one that polls in
-//!   between, and one that sleeps is woken by them.
-//! - A doorbell that finds the socket full is not sent ([`wire::ring`]). So a receiver that has read
-//!   many messages, or one that it does not understand, checks all quiet rings.
+//! - A receiver that is busy reads its doorbells every [`HEAR_EVERY`] messages. One that polls
+//!   reads them in between. One that sleeps is woken by them.
+//! - A doorbell is not sent if the socket is full ([`wire::ring`]). So a receiver that has read
+//!   many messages from the socket, or one that it does not understand, checks all quiet rings.
 //! - A sender may die after it claimed its flag and before it rings, and another of its threads may
-//!   have sent something by then. So a receiver that has quiet rings checks all of them about once
+//!   have sent a message by then. So a receiver that has quiet rings checks all of them about once
 //!   in [`IDLE`], and at the end of the channel.
-//! - This process may have too few addresses to map the ring of a new sender, which has sent
-//!   something already. So it keeps the ring unmapped, and tries again before it sleeps, where the
-//!   error is that of the call, and from time to time while other senders are busy.
+//! - This process may have too few addresses to map the ring of a new sender that has already sent
+//!   something. It then keeps the ring unmapped. It tries again before it sleeps, where a failure
+//!   becomes the error of the call, and from time to time while other senders are busy.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -35,7 +36,7 @@ use super::layout::Mark;
 use crate::ipc::doorbell;
 use crate::sys;
 
-/// Up to this many active rings, the receiver polls them all, and none falls quiet.
+/// With at most this many active rings, the receiver polls them all, and none falls quiet.
 const FEW: usize = 4;
 
 /// How many messages a receiver takes before it reads its doorbells: one check of the socket takes
@@ -59,11 +60,11 @@ pub(super) struct Rings {
     tried: Duration,
     /// The number of the last ring that was added.
     last: u64,
-    /// The index of the active ring that is polled next.
+    /// The index of the active ring to poll next.
     turn: usize,
-    /// The messages that were taken since the doorbells were read.
+    /// How many messages were taken since the doorbells were last read.
     unheard: usize,
-    /// The messages that were read since all quiet rings were checked.
+    /// How many messages were read from the socket since all quiet rings were last checked.
     heard: usize,
     /// When idle memory is to be returned. `None` while no memory of a heap is in use.
     due: Option<Instant>,
@@ -106,8 +107,8 @@ impl Rings {
         !self.quiet.is_empty()
     }
 
-    /// Maps a ring and adds it. Keeps it if this process has too few addresses, and drops it if it
-    /// is not one.
+    /// Maps a ring and adds it. Keeps it unmapped if this process has too few addresses, and drops
+    /// it if its memory is not a ring.
     pub(super) fn map(&mut self, ring: UnmappedRing) {
         match ring.memory() {
             Ok(memory) => self.add(InboundRing::new(memory, ring)),
@@ -116,7 +117,7 @@ impl Rings {
         }
     }
 
-    /// Maps the rings for which there were too few addresses. The error, if that is still so.
+    /// Maps the rings for which there were too few addresses. Returns an error if there still are.
     fn map_the_rest(&mut self) -> io::Result<()> {
         self.tried = sys::rough_time();
         while let Some(ring) = self.unmapped.pop_front() {
@@ -135,14 +136,14 @@ impl Rings {
     fn add(&mut self, mut ring: InboundRing) {
         self.last += 1;
         ring.number = self.last;
-        // Armed like the others: `disarm` counts a flag that is clear as a doorbell.
+        // Armed like the others, because `disarm` counts a clear flag as a doorbell.
         doorbell::arm_each([ring.flag()]);
         self.active.push(ring);
     }
 
     /// Adds the ring of a new sender. Drops those of senders that are gone, so that rings do not
-    /// accumulate while senders come and go; with many senders only when there are twice as many as
-    /// the last time, because checking all of them takes a system call for each.
+    /// accumulate while senders come and go. Checking all of them takes a system call for each, so
+    /// with many senders this waits until their number has doubled since the last check.
     pub(super) fn join(&mut self, ring: UnmappedRing) {
         if self.len() <= FEW || self.len() >= 2 * self.left {
             self.check_all();
@@ -190,7 +191,8 @@ impl Rings {
         if next.is_some() || self.unmapped.is_empty() {
             return next;
         }
-        // There is a message, in a ring that cannot be read. An error is better than a long sleep.
+        // There is a message, in a ring that this process cannot map. An error is better than a
+        // long sleep.
         match self.map_the_rest() {
             Ok(()) => self.next_active(),
             Err(error) => {
@@ -200,8 +202,8 @@ impl Rings {
         }
     }
 
-    /// Takes the next message, from each active ring in turn. What the system refuses keeps nothing
-    /// from the other senders: it is returned if they have no message.
+    /// Takes the next message, from each active ring in turn. A message that the system refuses
+    /// does not hold up the other senders: it is returned only if they have no message.
     fn next_active(&mut self) -> Option<RawMessage> {
         let mut refused = None;
         loop {
@@ -227,7 +229,7 @@ impl Rings {
                 }
                 return Some(message);
             }
-            // A ring that took the place of another may not have been polled.
+            // The ring that took another's place in the list may not have been polled.
             if self.active.len() == all {
                 return refused;
             }
@@ -252,7 +254,7 @@ impl Rings {
         !self.unmapped.is_empty() || self.active.iter().any(InboundRing::has_next)
     }
 
-    /// Returns `true` if the doorbells have not been read for many messages, or memory may be idle.
+    /// Returns whether the doorbells have not been read for many messages, or memory may be idle.
     pub(super) fn has_chores(&self) -> bool {
         self.due.is_some() || self.must_hear() || !self.unmapped.is_empty()
     }
@@ -273,7 +275,7 @@ impl Rings {
     /// Returns idle memory to the system, and checks all rings, each only from time to time.
     /// Returns the time when more memory will be idle, if any is in use.
     pub(super) fn do_chores(&mut self) -> Option<Instant> {
-        // Those that send meanwhile must not keep the others from it.
+        // Senders that are busy in the meantime must not keep the unmapped ones waiting.
         if !self.unmapped.is_empty() && sys::rough_time().saturating_sub(self.tried) >= CHORES_EVERY
         {
             let _ = self.map_the_rest();
@@ -320,8 +322,8 @@ mod tests {
     const SENDERS: u64 = 12;
     const LONG: Duration = Duration::from_secs(30);
 
-    /// A channel with rings as many processes would have them, each of which has sent its number.
-    /// All but a few have fallen quiet.
+    /// A channel with many rings, as if from many processes. Each has sent its number, and all but
+    /// a few have fallen quiet.
     fn quiet() -> (Vec<Sender<u64>>, Receiver<u64>) {
         let (first, receiver) = channel().unwrap();
         let senders: Vec<_> = (0..SENDERS).map(|_| first.separate()).collect();

@@ -49,7 +49,7 @@ pub struct Sender<T> {
     message: PhantomData<fn(T)>,
 }
 
-/// The error of a call with a deadline.
+/// Turns an outcome into the error of a call with a deadline.
 fn timed<T>(
     end: WaitEnd<<Deadline as TimeLimit>::Elapsed, SendFailure>,
     message: T,
@@ -64,9 +64,9 @@ impl<T: Serialize + DeserializeOwned> Sender<T> {
     /// Sends a message; blocks while the buffer is full.
     ///
     /// Each sending process has a buffer of 128 KiB. Messages of more than 32 KiB go into a second
-    /// buffer, which holds up to 8 of them, in 129 MiB (less where the system does not grant that
-    /// much address space). Apart from these, up to 8 messages that hold handles, or are longer
-    /// than half of that buffer, can be on their way.
+    /// buffer of 129 MiB (less if the system does not grant that much address space), which holds
+    /// up to 8 of them. In addition, up to 8 messages that hold handles, or are longer than half of
+    /// the second buffer, can be under way.
     ///
     /// After `Ok` the receiver gets the message even if this process dies. `Ok` does not mean that
     /// the message has been received.
@@ -132,7 +132,7 @@ impl<T: Serialize + DeserializeOwned> Sender<T> {
     /// Like [`send`](Sender::send), but the task waits, not its thread. Needs the `async` feature,
     /// and works with every executor.
     ///
-    /// A future that is dropped before it is ready has sent nothing, and drops the message.
+    /// If the future is dropped before it is ready, nothing is sent, and the message is dropped.
     /// Messages that one task sends in sequence arrive in that order.
     ///
     /// # Errors
@@ -197,8 +197,8 @@ impl Sender<Bytes> {
 }
 
 impl<T> Sender<T> {
-    /// Sends a message of any type; its mark identifies the type to the receiver, and its shape is
-    /// of the type that the receiver decodes.
+    /// Sends a message of any type. Its mark identifies the type to the receiver; it is encoded in
+    /// the form that the receiver's type requires.
     pub(crate) fn send_marked<V: ?Sized + Serialize, L: TimeLimit>(
         &self,
         mark: Mark,
@@ -208,18 +208,19 @@ impl<T> Sender<T> {
         self.shared.send(mark, message, limit)
     }
 
-    /// Makes what the first send would make. So a later send needs nothing from the system.
+    /// Makes everything that the first send would make, so that a later send needs nothing from the
+    /// system.
     pub(crate) fn prepare(&self, limit: &Deadline) -> Result<(), SendTimeoutError<()>> {
         self.shared.ring(limit).map(drop).map_err(|end| timed(end, ()))
     }
 
-    /// The same end, for a caller who knows that its messages are of another type.
+    /// The same end, for a caller that knows that its messages are of another type.
     pub(crate) fn cast<U>(self) -> Sender<U> {
         Sender { shared: self.shared, message: PhantomData }
     }
 
-    /// The same end with a ring of its own: the receiver distinguishes its messages [by their
-    /// ring](super::RawMessage::ring).
+    /// The same end with a ring of its own, so that the receiver can distinguish its messages [by
+    /// their ring](super::RawMessage::ring).
     pub(crate) fn separate(&self) -> Sender<T> {
         Sender::new(self.shared.to_receiver())
     }

@@ -69,7 +69,7 @@ pub enum DownReason {
         child: String,
         /// How that child ended.
         reason: Box<DownReason>,
-        /// The number of restarts that is allowed within the period: see
+        /// The number of restarts allowed within the period: see
         /// [`SupervisorBuilder::intensity`](crate::SupervisorBuilder::intensity).
         intensity: usize,
         /// The period.
@@ -388,7 +388,7 @@ pub enum StartError {
         /// The timeout.
         after: Duration,
     },
-    /// The tree has another actor of this name.
+    /// Another actor already has this name.
     #[error("the name `{actor}` is taken by another actor")]
     NameTaken {
         /// The name.
@@ -408,7 +408,8 @@ impl StartError {
     }
 }
 
-/// The text of a start's error without the name of the child, for errors that name it already.
+/// The text of a start's error without the name of the child, for errors that have named it
+/// already.
 struct WithoutName<'a>(&'a StartError);
 
 impl fmt::Display for WithoutName<'_> {
@@ -459,7 +460,7 @@ impl fmt::Display for WithoutName<'_> {
 #[derive(Clone, Error)]
 #[non_exhaustive]
 pub enum LookupError {
-    /// The tree has no actor of this name.
+    /// No actor has this name.
     #[error("no actor has the name `{name}`")]
     NotFound {
         /// The name.

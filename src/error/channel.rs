@@ -105,8 +105,8 @@ flat_errors! {
         /// This end was moved to another process.
         #[error("cannot receive: this end was moved to another process")]
         Moved,
-        /// The system refused a resource. If it was a descriptor (`EMFILE`) or addresses
-        /// (`ENOMEM`), the message can still be received later.
+        /// The system refused a resource. If it refused a descriptor (`EMFILE`) or addresses
+        /// (`ENOMEM`), the message stays in the channel and can be received later.
         #[error("cannot receive: {0}")]
         Io(cause: io::Error),
     }

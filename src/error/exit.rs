@@ -43,7 +43,7 @@ pub enum ExitReason {
     Panicked(Box<PanicReport>),
     /// This program ended it.
     Killed {
-        /// The call that did.
+        /// The call that ended it.
         cause: KillCause,
         /// The signal that ended it: SIGTERM (15) or SIGKILL (9).
         signal: i32,

@@ -57,15 +57,15 @@ impl MemberEnd {
         &self.reason
     }
 
-    /// Returns whether `run` returned an `Err`. [`join`](crate::Process::join) of the process
-    /// returns it.
+    /// Returns whether `run` returned an `Err`. [`join`](crate::Process::join) on the process
+    /// returns that `Err`.
     #[must_use]
     pub fn has_returned_err(&self) -> bool {
         self.returned_err
     }
 
-    /// Returns whether it is a failure of the group: `run` returned an `Err`, or did not return, and
-    /// this program did not end the process.
+    /// Returns whether this end is a failure of the group: `run` returned an `Err`, or the process
+    /// ended in another way that this program did not cause.
     pub(crate) fn is_failure(&self) -> bool {
         match self.reason {
             ExitReason::Returned => self.returned_err,
@@ -134,7 +134,7 @@ impl GroupError {
         &self.first
     }
 
-    /// Returns those that still ran then, in the order in which they ended.
+    /// Returns the processes that were still running then, in the order in which they ended.
     #[must_use]
     pub fn others(&self) -> &[MemberEnd] {
         &self.others

@@ -11,9 +11,9 @@ use thiserror::Error;
 
 /// Defines the error of an operation and the errors of its `try_` and `_timeout` forms.
 ///
-/// The forms are flat: each has all variants of the operation's error, and one of its own. An error
-/// with `<T>` returns a value to the caller, as the first field of each variant. `ends` names the
-/// variants after which a loop should stop.
+/// The forms are flat: each has all variants of the operation's error, and one of its own. In an
+/// error with `<T>`, the first field of each variant is the value that goes back to the caller.
+/// `ends` names the variants after which a loop should stop.
 ///
 /// Generates the enums, `is_end`, the query that `=>` names (`is_timeout`, ..), and the conversions
 /// from the operation's error and from [`WaitEnd`](crate::ipc::deadline::WaitEnd). An error with
@@ -197,9 +197,9 @@ macro_rules! flat_errors {
     };
 }
 
-/// Implements `Debug` as the variant's name and the `Display` text: `main` and `unwrap` print `Debug`,
-/// and the text names the remedy. An error with `<T>` does not require `T: Debug`; one with a
-/// method for the last words on stderr ends with those.
+/// Implements `Debug` as the variant's name and the `Display` text, because `main` and `unwrap`
+/// print `Debug`, and the text names the remedy. An error with `<T>` does not require `T: Debug`.
+/// If the error has a method for the last words on stderr, they come last.
 macro_rules! debug_with_text {
     ($($error:ident { $($variant:ident),+ })+) => {
         $(debug_with_text! { [] $error { $($variant),+ } })+
@@ -275,8 +275,8 @@ pub use sync::{
 };
 pub use umbrella::{Error, Result};
 
-/// Whether a system error means that this process has no descriptors left, or no addresses: what was
-/// to be received stays where it is.
+/// Whether a system error means that this process has no descriptors or no addresses left. What it
+/// wanted to receive stays where it is.
 pub(crate) fn is_starved(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENOMEM))
 }
@@ -365,7 +365,7 @@ impl DecodeError {
 
     /// An error that another process reported for this type.
     pub(crate) fn elsewhere(type_name: &'static str, message: impl Into<String>) -> Self {
-        // It may quote what does not decode.
+        // The message may quote the value that does not decode.
         let message = printable::text(message.into());
         DecodeError { type_name, message }
     }

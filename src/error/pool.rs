@@ -35,7 +35,7 @@ pub enum PoolError {
     InvalidOption {
         /// The name of the option.
         option: &'static str,
-        /// The problem with its value, and what would be right.
+        /// The problem with its value, and the valid values.
         problem: String,
     },
     /// A worker process did not start.
@@ -85,8 +85,8 @@ pub enum PoolError {
     },
 }
 
-/// Defines the error of a task and that of a bounded wait for it, which is flat: it has all
-/// variants of the first, and one more.
+/// Defines the error of a task, and the error of a wait for it with a timeout. The second is flat:
+/// it has all variants of the first and one more.
 macro_rules! task_errors {
     (
         $(#[$meta:meta])*
@@ -273,8 +273,8 @@ task_errors! {
             /// The reason.
             cause: DecodeError,
         }
-        /// The process ended before the task began in it, and the value cannot be sent again: it
-        /// holds a handle that cannot be copied.
+        /// The process ended before the task began in it, and the value cannot be sent again
+        /// because it holds a handle that cannot be copied.
         #[error("task `{task}` was lost with a process that ended before the task began")]
         Lost {}
         /// The value does not encode, or the system refuses the memory to send it.

@@ -1,7 +1,7 @@
 //! Text of other processes that this crate's own messages show.
 //!
-//! A process chooses its name, and what it panics with. None of that may hold escape sequences when
-//! it reaches the terminal of another process as a part of an error, a table or a prefix. So it is
+//! A process chooses its own name and its panic messages. Escape sequences in them must not reach
+//! the terminal of another process as part of an error, a table or a prefix. So such text is
 //! escaped where it arrives.
 
 use std::borrow::Cow;
@@ -29,7 +29,7 @@ pub(crate) fn name(name: &str) -> Cow<'_, str> {
     escape(name, |_| false)
 }
 
-/// Escapes all control characters but those that lay a text out: newlines and tabs.
+/// Escapes all control characters except newlines and tabs, which lay the text out.
 pub(crate) fn text(text: String) -> String {
     match escape(&text, |c| matches!(c, '\n' | '\t')) {
         Cow::Borrowed(_) => text,

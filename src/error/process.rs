@@ -10,7 +10,7 @@ use thiserror::Error;
 use super::{EncodeError, ExitReason};
 
 /// The error returned when a process does not start. A failed start leaves no process, no zombie
-/// and no file behind.
+/// and no file.
 ///
 /// ```
 /// use offspring::{ProcessBuilder, SpawnError};
@@ -203,8 +203,8 @@ fn telling_lines(stderr: &str) -> Vec<&str> {
     stderr.lines().filter(said).collect()
 }
 
-/// Returns the part of stderr to show beside the reason: nothing for a panic, whose message is in
-/// the reason already.
+/// Returns the part of stderr to show beside the reason: none of it for a panic, whose message the
+/// reason already contains.
 fn last_words<'a>(reason: &ExitReason, stderr: &'a str) -> &'a str {
     if matches!(reason, ExitReason::Panicked(_)) { "" } else { stderr }
 }
@@ -221,8 +221,8 @@ impl fmt::Display for LastLine<'_> {
     }
 }
 
-/// The last lines of stderr, as the end of an error's `Debug` text, if there are several: `Display`
-/// has the last one.
+/// The last lines of stderr, as the end of an error's `Debug` text. Empty if there is only one
+/// line, which `Display` shows already.
 pub(super) struct LastLines<'a>(pub(super) Option<&'a str>);
 
 impl fmt::Display for LastLines<'_> {
@@ -306,10 +306,10 @@ impl JoinError {
     }
 
     /// Returns the last kilobyte that the process wrote to stderr, such as the message of a failed
-    /// allocation or of a C library. Returns `None` if it wrote nothing, and if this process has
-    /// not read it: it reads a stderr that is [prefixed](crate::Stdio::prefixed), or piped and
-    /// collected by [`join_with_output`](crate::Process::join_with_output). One that is inherited
-    /// goes to the terminal itself.
+    /// allocation or of a C library. Returns `None` if it wrote nothing, or if this process did not
+    /// read its stderr. This process reads it if it is [prefixed](crate::Stdio::prefixed), or piped
+    /// and collected by [`join_with_output`](crate::Process::join_with_output); an inherited stderr
+    /// goes straight to the terminal.
     #[must_use]
     pub fn stderr(&self) -> Option<&str> {
         match self {
@@ -410,10 +410,10 @@ impl JoinTimeoutError {
     }
 
     /// Returns the last kilobyte that the process wrote to stderr, such as the message of a failed
-    /// allocation or of a C library. Returns `None` if it wrote nothing, and if this process has
-    /// not read it: it reads a stderr that is [prefixed](crate::Stdio::prefixed), or piped and
-    /// collected by [`join_with_output`](crate::Process::join_with_output). One that is inherited
-    /// goes to the terminal itself.
+    /// allocation or of a C library. Returns `None` if it wrote nothing, or if this process did not
+    /// read its stderr. This process reads it if it is [prefixed](crate::Stdio::prefixed), or piped
+    /// and collected by [`join_with_output`](crate::Process::join_with_output); an inherited stderr
+    /// goes straight to the terminal.
     #[must_use]
     pub fn stderr(&self) -> Option<&str> {
         match self {

@@ -286,7 +286,7 @@ debug_is_text! { [I: Iterator] PutAllError<I> }
 #[derive(Clone, Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TaskDoneError {
-    /// This process has taken no item out of its delivery that is still unfinished.
+    /// No unfinished item has been taken out of its delivery in this process.
     #[error(
         "task_done() was called more often than items were taken out of their deliveries (`Delivery::task_done` is for one that was not)"
     )]

@@ -22,7 +22,7 @@ pub enum WaitError {
     /// [`Selector::add`]: crate::Selector::add
     #[error("cannot wait: the list of sources is empty")]
     Nothing,
-    /// The system refused a descriptor, a thread or memory that watching a source takes.
+    /// The system refused a descriptor, a thread or the memory that it takes to watch a source.
     #[error("could not watch a source: {0}")]
     Io(io::Error),
 }

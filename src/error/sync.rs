@@ -1,4 +1,4 @@
-//! Why a lock, a semaphore, an event or a barrier did not do what was asked.
+//! Why an operation on a lock, a semaphore, an event or a barrier failed.
 
 use thiserror::Error;
 
@@ -25,8 +25,8 @@ flat_errors! {
     /// ```
     #[derive(Clone)]
     pub enum SyncError {
-        /// The process that made the object has ended. No process is left to release what others
-        /// hold when they die, so the object is unusable.
+        /// The process that made the object has ended. No process is left that would release what a
+        /// dying process holds, so the object is unusable.
         #[error("the process that owns the lock or signal has ended")]
         Disconnected,
         /// The calling thread already holds the lock, so it would wait for itself.
@@ -76,7 +76,7 @@ flat_errors! {
     /// ```
     #[derive(Clone)]
     pub enum TimeoutError adds {
-        /// What the call waited for did not happen in time.
+        /// The call waited until its timeout.
         #[error("timed out waiting for a lock or signal")]
         Timeout => is_timeout
     }
@@ -234,8 +234,8 @@ impl<G> PoisonError<G> {
         &mut self.guard
     }
 
-    /// Whether the holder's process died. Otherwise the holder's thread panicked, or its value did
-    /// not encode.
+    /// Whether the holder's process died. If not, the holder's thread panicked, or the changed
+    /// value did not encode.
     #[must_use]
     pub fn holder_died(&self) -> bool {
         self.died

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::*;
 
-/// The names of an error's variants; none if it is a struct.
+/// The names of an error's variants. A struct has none.
 pub(super) trait Variants {
     const VARIANTS: &[&str];
 }

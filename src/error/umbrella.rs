@@ -12,12 +12,12 @@ use super::*;
 /// Any error of this crate, for functions that spawn, put, call and join: `?` turns every error of
 /// this crate into it.
 ///
-/// [`downcast_ref`](Error::downcast_ref) returns the specific error. An error that returns a value
-/// to its caller is kept without it: `PutError<T>` as `PutError<()>`, and that of a poisoned lock
-/// drops the guard.
+/// [`downcast_ref`](Error::downcast_ref) returns the specific error. Values that an error would
+/// return to its caller are dropped: `PutError<T>` becomes `PutError<()>`, and the error of a
+/// poisoned lock loses its guard.
 ///
-/// A worker may return it too. It crosses to another process as its text, and is no specific error
-/// there.
+/// A worker may return it too. Only its text crosses to the other process, where it cannot be
+/// downcast.
 ///
 /// ```
 /// use offspring::Queue;
@@ -75,7 +75,7 @@ impl Error {
     ///
     /// # Errors
     ///
-    /// This error, if it is no `E`.
+    /// This error, if it is not an `E`.
     pub fn downcast<E: StdError + 'static>(self) -> Result<E> {
         self.0.downcast().map(|error| *error).map_err(Error)
     }

@@ -1,5 +1,5 @@
-//! Bytes that once went wrong, or are likely to: the files in `tests/corpus`, as they are and
-//! changed at random from a seed. `OFFSPRING_MUTATIONS` is how often each is changed.
+//! Bytes that once went wrong, or are likely to: the files in `tests/corpus`, unchanged and with
+//! random changes from a seed. `OFFSPRING_MUTATIONS` sets how often each is changed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -21,7 +21,7 @@ use crate::ipc::wire::{self, Envelope, Failure};
 fn each(folder: &str, mutations: u64, mut act: impl FnMut(&str, &[u8], &mut Random)) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus").join(folder);
     let files = fs::read_dir(folder).unwrap().map(|file| file.unwrap().path());
-    // In the same order everywhere.
+    // Sorted, so that the order is the same everywhere.
     let files: BTreeMap<_, _> = files.map(|path| (path.clone(), fs::read(path).unwrap())).collect();
     assert!(files.len() > 10);
     let mut random = Random::of(number("OFFSPRING_HOSTILE_SEED", 1));
@@ -86,7 +86,7 @@ where
         }
         Err(other) => panic!("{other:?}"),
     };
-    // The receiver still receives the next message.
+    // The receiver can still receive the next message.
     receiver.recv(&Deadline::now()).unwrap();
     is_message
 }

@@ -61,7 +61,8 @@ fn survives(scene: Scene) {
     }
 }
 
-/// Not every round ends: with no descriptor left, the owner may keep what a dead worker sent.
+/// Some rounds keep descriptors: if the owner runs out of them, it may keep what a dead worker
+/// sent.
 #[crate::test(crate = crate)]
 #[ignore = "what a worker took is not always released while the owner has no descriptor left"]
 fn descriptors() {

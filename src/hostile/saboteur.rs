@@ -1,5 +1,5 @@
-//! Attacks on all that a process has been given: its descriptors and its shared memory, whatever
-//! they are for.
+//! Attacks on everything that a process has been given: its descriptors and its shared memory,
+//! whatever they are for.
 
 use std::fs::{self, File, OpenOptions};
 use std::os::fd::AsFd;
@@ -15,7 +15,7 @@ use crate::sys::RawSocket;
 /// The attack that a saboteur makes most of the time.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Mood {
-    /// Leaves the attack to the messages that are changed.
+    /// None: only the worker's messages attack.
     Nothing,
     /// Writes words in shared memory.
     Words,
@@ -58,7 +58,7 @@ struct Mapped {
     length: u64,
 }
 
-/// Goes on until the process ends.
+/// Attacks until the process ends.
 pub(super) fn attack(mood: Mood, mut random: Random) {
     let memory = OpenOptions::new().read(true).write(true).open("/proc/self/mem").unwrap();
     loop {
@@ -134,7 +134,7 @@ fn act(mood: Mood, memory: &File, random: &mut Random) {
     }
 }
 
-/// Writes a word: one that is likely to matter, or the old one, changed a little.
+/// Writes a word: either one that is likely to matter, or the old one with a small change.
 fn write(memory: &File, address: u64, random: &mut Random) {
     let mut old = [0; 8];
     if memory.read_exact_at(&mut old, address).is_err() {

@@ -21,7 +21,7 @@ use crate::{Pool, ProcessBuilder};
 
 type Played = Result<(), String>;
 
-/// How long the victim waits in one call. The hostile worker makes it wait as long.
+/// How long the victim waits in one call. A hostile worker makes it wait that long each time.
 const PATIENT: Duration = Duration::from_millis(4);
 /// How long a hostile worker lives if it is not killed before.
 const LIFE: Duration = Duration::from_secs(30);
@@ -74,7 +74,7 @@ struct Item {
 impl Item {
     fn any(random: &mut Random) -> Item {
         let most = *random.choose(&[10, 10, 300, 50_000]);
-        // There may be no descriptor for them.
+        // The system may have no descriptor left for it.
         let handle = if random.one_in(4) { Mutex::new(7).ok() } else { None };
         let memory = if random.one_in(8) { SharedBytes::copy_from(&[3; 100]).ok() } else { None };
         Item { bytes: random.bytes(most), handle, memory }
@@ -142,7 +142,8 @@ impl AllLocks {
 #[derive(Debug, Serialize, Deserialize)]
 enum Prey {
     Nothing,
-    /// For a session of its own, beside the one that this crate opens.
+    /// A queue for which the worker opens a session of its own, beside the one that this crate
+    /// opens.
     Session(Queue<Item>),
     Queue(Queue<Item>),
     Jobs(JoinableQueue<Item>),
@@ -227,7 +228,7 @@ fn hostile(seed: u64, prey: Prey) {
     }
 }
 
-/// Its stderr is not for the terminal.
+/// Its stderr must not reach the terminal.
 fn worker() -> ProcessBuilder {
     ProcessBuilder::new()
         .name("hostile")
@@ -241,7 +242,7 @@ fn spawn(prey: Prey, random: &mut Random) -> Result<Process<()>, String> {
     worker.map_err(|error| format!("the hostile worker did not start: {error:?}"))
 }
 
-/// Uses something for a while, and looks after the witnesses in between.
+/// Uses something for a while, and checks the witnesses in between.
 fn use_it(
     attack: &mut Attack<'_>,
     random: &mut Random,
@@ -259,7 +260,7 @@ fn use_it(
     Ok(())
 }
 
-/// A worker that attacks while its value is decoded: before it is started.
+/// A worker that attacks while its value is decoded, so before it counts as started.
 #[derive(Debug)]
 struct Early(u64);
 
@@ -281,9 +282,9 @@ impl<'de> Deserialize<'de> for Early {
         speak(&mut random);
         match random.below(7) {
             0 => std::process::exit(0),
-            // It does not stop before it is killed.
+            // Ignores the request to stop, so it is killed.
             6 => {
-                // Reports of panics do not end a start.
+                // A start must not end because of reports of panics.
                 let packet =
                     &RawPacket { bytes: child_messages()[5].clone(), ..RawPacket::default() };
                 let control = &control_socket().unwrap();
@@ -327,7 +328,7 @@ fn speak(random: &mut Random) {
         if garbage && random.one_in(4) {
             random.mutate(&mut packet.bytes);
         }
-        // As often as there is room, some of the time.
+        // Sometimes, as often as there is room.
         let times = if random.one_in(10) { 100_000 } else { 1 };
         for _ in 0..times {
             if packet.send(control.as_fd()).is_err() {
@@ -467,12 +468,12 @@ fn messages(attack: &mut Attack<'_>, random: &mut Random) -> Played {
         let _ = receiver.recv_timeout(PATIENT).map(|item: Item| item.touch());
     })?;
     attack.end(process)?;
-    // An honest sender of the same channel is heard.
+    // An honest sender on the same channel is still received from.
     step("sends to itself");
     let until = Instant::now() + LIFE;
     let mut to_send = Some(Item { bytes: vec![42; 33], handle: None, memory: None });
     loop {
-        // The hostile one may have filled what all senders of the channel share: to receive makes
+        // The hostile sender may have filled what all senders of the channel share. Receiving makes
         // room.
         if let Some(item) = to_send.take() {
             to_send = match sender.send_timeout(item, PATIENT) {
@@ -491,8 +492,8 @@ fn messages(attack: &mut Attack<'_>, random: &mut Random) -> Played {
     }
 }
 
-/// An honest worker that shares locks with a hostile one. What it waits for without a limit, such
-/// as the release of a permit, may never come.
+/// An honest worker that shares locks with a hostile one. An event that it waits for without a
+/// limit, such as the release of a permit, may never come.
 #[crate::worker(crate = crate)]
 fn share(seed: u64, locks: AllLocks) {
     let mut random = Random::of(seed);
@@ -541,7 +542,7 @@ fn task(number: u64) -> u64 {
     number + 1
 }
 
-/// Its own worker processes turn against it: their other tasks may be lost, and nothing waits for
+/// The pool's own worker processes are hostile: tasks on them may be lost, and nothing may wait for
 /// them.
 fn pool(attack: &mut Attack<'_>, random: &mut Random) -> Played {
     step("makes a pool");
@@ -560,7 +561,7 @@ fn pool(attack: &mut Attack<'_>, random: &mut Random) -> Played {
             let ended = task.join_timeout(Duration::from_secs(20));
             if ended.is_err_and(|error| error.is_timeout()) {
                 let what = format!("a task does not end: {:?}, {pool:?}", pool.stats());
-                // Its drop would wait for the task.
+                // Dropping it would wait for the task.
                 std::mem::forget(pool);
                 return Err(what);
             }

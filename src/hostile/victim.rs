@@ -15,24 +15,24 @@ use crate::process::Process;
 use crate::shared::SharedSlice;
 use crate::sys::lock;
 
-/// A step that takes longer is a hang. All of a scene's steps have limits below a second; this one
-/// allows for a machine that is out of breath.
+/// A step that takes longer is a hang. All steps of a scene have limits below a second; this one
+/// allows for an overloaded machine.
 const STEP_MAX: Duration = Duration::from_secs(60);
 /// How long what a dead worker held may take to be released.
 const RELEASE: Duration = Duration::from_secs(20);
 
-/// Descriptors and memory of the victim that may be in use after a round, beyond those of the
-/// first: what is made once and kept.
+/// How many descriptors and how much memory the victim may use after a round, beyond what it used
+/// after the first: for what is made once and kept.
 const DESCRIPTORS_KEPT: usize = 12;
 const MEMORY_KEPT: usize = 64 << 20;
-/// The same while a hostile worker lives; docs/security.md names both.
+/// The same limits while a hostile worker lives. docs/security.md names both.
 const DESCRIPTORS_MAX: usize = 512;
 const MEMORY_MAX: usize = 512 << 20;
 
 /// The step that the victim is performing.
 static STEP: Mutex<String> = Mutex::new(String::new());
 static STEPS: AtomicU64 = AtomicU64::new(0);
-/// Panics inside of this crate.
+/// The panics inside this crate.
 static PANICS: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
 /// Notes what comes next, for the report of a hang.
@@ -52,7 +52,7 @@ pub(super) fn victim(
     play(scene, first, time, &progress).unwrap_or_else(|what| fail(&what))
 }
 
-/// Prints what went wrong, and ends the process at once: an orderly end would wait for what hangs.
+/// Prints what went wrong, and exits at once: an orderly exit would wait for the call that hangs.
 fn fail(what: &str) -> ! {
     eprintln!("{what}, while it {}", lock(&STEP));
     show_threads(std::process::id());

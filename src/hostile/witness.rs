@@ -1,4 +1,4 @@
-//! Honest workers that must not notice anything.
+//! Honest workers, which must not notice anything.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::queue::Queue;
 use crate::sync::Mutex;
 use crate::{ProcessBuilder, ProcessWorker};
 
-/// How long the honest may take. Only a machine that is out of breath takes a second.
+/// How long the honest workers may take. It takes a second only on an overloaded machine.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Two honest workers: an item goes from the victim to the first, from there to the second, and
@@ -60,7 +60,7 @@ impl Witness {
         Witness { first, second, items, answers, count: counter, rounds: 0 }
     }
 
-    /// Returns what is wrong with what the honest have to do with each other.
+    /// Returns what goes wrong between the honest workers.
     pub(super) fn check(&mut self) -> Result<(), String> {
         let round = self.rounds;
         self.rounds += 1;
@@ -75,7 +75,7 @@ impl Witness {
         Ok(())
     }
 
-    /// Returns what is wrong with a new worker.
+    /// Returns what goes wrong with a new worker.
     pub(super) fn check_start(&self) -> Result<(), String> {
         let doubled = double::new(self.rounds).spawn().map_err(|error| format!("{error:?}"))?;
         let doubled = doubled.join_timeout(PATIENCE).map_err(|error| format!("{error:?}"))?;

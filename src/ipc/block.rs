@@ -1,6 +1,6 @@
-//! One code for threads and tasks: an operation that may wait is written once, as an `async fn` over
-//! a driver. A task is polled; a thread has a driver that blocks inside, and [`block`] completes the
-//! future with one poll. The compiler reduces that to straight code.
+//! One code for threads and tasks. An operation that may wait is written once, as an `async fn`
+//! over a driver. For a task, the future is polled. For a thread, the driver blocks inside the
+//! future, so [`block`] completes it with one poll, which the compiler reduces to straight code.
 
 use std::future::Future;
 use std::pin::pin;

@@ -1,5 +1,5 @@
-//! Turning panics into errors: those of ipc-channel, where it should return one, and those of bugs
-//! that must not end a service thread.
+//! Turning panics into errors: panics of ipc-channel, where it should return an error, and panics
+//! of bugs that must not end a service thread.
 
 use std::any::Any;
 use std::cell::Cell;
@@ -7,7 +7,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 thread_local! {
-    /// Whether this thread is inside of [`no_panic`].
+    /// Whether this thread is inside [`no_panic`].
     static QUIET: Cell<bool> = const { Cell::new(false) };
 }
 
@@ -27,17 +27,18 @@ pub(crate) fn text_of(payload: Box<dyn Any + Send>) -> String {
     text
 }
 
-/// Drops a value of the program, whose `Drop` may panic. The panic hook has reported that.
+/// Drops a value of the program, whose `Drop` may panic. In that case, the panic hook has reported
+/// it.
 pub(crate) fn drop_caught<T>(value: T) {
     if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(value))) {
-        // Each attempt to drop what a drop panicked with could panic in turn.
+        // Forgotten, because each attempt to drop this payload could panic in turn.
         std::mem::forget(panic);
     }
 }
 
-/// Runs a call of ipc-channel that panics where it should return an error. Panic hooks of this
-/// crate do not report the panic: it becomes an error value, and is not a panic of the program or
-/// the worker.
+/// Runs a call of ipc-channel that panics where it should return an error. The panic hooks of this
+/// crate do not report such a panic, because it becomes an error value, and is not a panic of the
+/// program or the worker.
 pub(crate) fn no_panic<R>(what: &str, call: impl FnOnce() -> R) -> io::Result<R> {
     with_quiet(true, || catch_panic(what, call))
 }
@@ -55,8 +56,9 @@ pub(crate) fn with_quiet<R>(quiet: bool, call: impl FnOnce() -> R) -> R {
     result
 }
 
-/// Returns whether the panic on this thread is about to become an error value, for panic hooks.
-/// With `panic = "abort"` it never does, and its message is the last that the process writes.
+/// Returns whether the panic on this thread is about to become an error value. For panic hooks.
+/// With `panic = "abort"` no panic becomes one, and its message is the last thing that the process
+/// writes.
 pub(crate) fn is_quiet() -> bool {
     // A thread that is ending may have lost its thread-locals.
     !cfg!(panic = "abort") && QUIET.try_with(Cell::get).unwrap_or(false)

@@ -34,16 +34,16 @@ use std::time::{Duration, Instant};
 
 /// How long a call may wait.
 pub(crate) trait TimeLimit {
-    /// The proof that the time is over; without values if it never is.
+    /// The proof that the time is over. Has no values if it never is.
     type Elapsed: Copy + fmt::Debug;
 
-    /// When the time is over; `None` for never. The first call may start the clock.
+    /// Returns when the time is over; `None` for never. The first call may start the clock.
     fn deadline(&self) -> Option<Instant>;
 
     /// Returns an error if the time is over.
     fn check(&self) -> Result<(), Self::Elapsed>;
 
-    /// The time that is left; `None` if the deadline never comes.
+    /// Returns the time that is left; `None` if the deadline never comes.
     fn left(&self) -> Option<Duration> {
         self.deadline().map(|deadline| deadline.saturating_duration_since(Instant::now()))
     }
@@ -72,32 +72,32 @@ impl TimeLimit for Forever {
 pub(crate) struct Elapsed;
 
 /// A point in time, for calls that mostly do not wait. A timeout counts from the first time that
-/// this is asked, so a call that succeeds at once never reads the clock.
+/// this point is asked for, so a call that succeeds at once never reads the clock.
 #[derive(Debug)]
 pub(crate) struct Deadline {
     timeout: Option<Duration>,
-    /// Set when first asked. `None` is never: no timeout was set, or the clock cannot express
-    /// the sum.
+    /// Set when first asked for. `None` means never: no timeout was set, or the clock cannot
+    /// express the sum.
     deadline: OnceCell<Option<Instant>>,
 }
 
 impl Deadline {
-    /// A call that always waits forever takes [`Forever`] instead.
+    /// No deadline. A call that always waits forever takes [`Forever`] instead.
     pub(crate) fn never() -> Deadline {
         None.into()
     }
 
-    /// Already over: the call checks once, and does not wait.
+    /// A deadline that is over: the call checks once, and does not wait.
     pub(crate) fn now() -> Deadline {
         Deadline::after(Duration::ZERO)
     }
 
-    /// A timeout that the clock cannot express is never over.
+    /// A deadline after this timeout. If the clock cannot express it, it is never over.
     pub(crate) fn after(timeout: Duration) -> Deadline {
         Deadline { timeout: Some(timeout), deadline: OnceCell::new() }
     }
 
-    /// When it is over; `None` for never. The first call starts the clock.
+    /// Returns when it is over; `None` for never. The first call starts the clock.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let start = || self.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         *self.deadline.get_or_init(start)
@@ -108,7 +108,8 @@ impl Deadline {
             || self.deadline().is_some_and(|deadline| deadline <= Instant::now())
     }
 
-    /// The deadline, for callers that need a point in time: never is a year from now.
+    /// Returns the deadline, for callers that need a point in time: instead of never, a year from
+    /// now.
     pub(crate) fn instant(&self) -> Instant {
         const YEAR: Duration = Duration::from_secs(86_400 * 365);
         self.deadline().unwrap_or_else(|| Instant::now() + YEAR)
@@ -158,14 +159,14 @@ impl<E, F> WaitEnd<E, F> {
         }
     }
 
-    /// The same with another error, as `?` would convert it.
+    /// Converts the error to another type, as `?` would.
     pub(crate) fn convert<G: From<F>>(self) -> WaitEnd<E, G> {
         self.map(G::from)
     }
 }
 
 impl<F> WaitEnd<Infallible, F> {
-    /// The error of a call without a deadline.
+    /// Returns the error of a call without a deadline.
     pub(crate) fn into_failed(self) -> F {
         let WaitEnd::Failed(failed) = self;
         failed

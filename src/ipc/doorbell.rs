@@ -7,10 +7,10 @@
 //!   check for data, then sleep           ring
 //! ```
 //!
-//! Each side stores, then loads what the other side stores. In the one total
-//! order of these four, one of the stores comes before both loads: either the sleeper's check sees
-//! the data, or the writer sees the flag. Of several writers one swap returns 1, so each time the
-//! flag was set at most one doorbell is rung, and the socket it is sent over never fills up.
+//! Each side stores, then loads what the other side stores. In the one total order of these four
+//! accesses, one of the stores comes before both loads: either the sleeper's check sees the data,
+//! or the writer sees the flag. Of several writers, one gets 1 from its swap. So each time the flag
+//! is set, at most one doorbell is rung, and the socket that carries doorbells never fills up.
 //! `tests/model` explores all orders.
 
 use std::sync::atomic::Ordering;
@@ -39,19 +39,19 @@ pub(crate) fn disarm(flag: &AtomicU64) -> bool {
     flag.swap(0, Ordering::SeqCst) == 0
 }
 
-/// What a sleeper knows about its own flag, if it polls a writer that is active, and lets it ring
-/// otherwise.
+/// What a sleeper that polls active writers, and lets the others ring, knows about its own flag for
+/// one writer.
 ///
-/// The flag is set only while no doorbell can be on its way, so there is never more than one, even
-/// if the sleeper finds by itself what the writer has written.
+/// The flag is set only while no doorbell can be on its way. So there is never more than one, even
+/// if the sleeper finds what the writer has written by itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum FlagState {
     /// The flag is clear, and no doorbell is on its way. The sleeper polls.
     #[default]
     Clear,
-    /// The flag was set. What is written from now on comes with a doorbell.
+    /// The flag was set. Whatever is written from now on comes with a doorbell.
     Armed,
-    /// A writer has claimed the flag. Its doorbell was not received yet.
+    /// A writer has claimed the flag. Its doorbell has not been received yet.
     Claimed,
 }
 
@@ -65,7 +65,7 @@ impl FlagState {
         }
     }
 
-    /// Withdraws the request: the caller polls from now on.
+    /// Withdraws the request: from now on the caller polls.
     pub(crate) fn disarm(&mut self, flag: &AtomicU64) {
         if *self == FlagState::Armed {
             *self = if disarm(flag) { FlagState::Claimed } else { FlagState::Clear };
@@ -77,8 +77,8 @@ impl FlagState {
         *self = FlagState::Clear;
     }
 
-    /// Returns whether the writer has written nothing since the flag was set, or is still in the
-    /// call that writes.
+    /// Returns whether the writer has written nothing since the flag was set, or is still inside
+    /// the call that writes.
     pub(crate) fn is_quiet(self, flag: &AtomicU64) -> bool {
         self == FlagState::Armed && flag.load(Ordering::SeqCst) == 1
     }
@@ -87,17 +87,17 @@ impl FlagState {
 /// Claims the other side's request. Returns whether the caller must ring.
 ///
 /// The data must have been written with a sequentially consistent store, such as that of a ring's
-/// [`publish`](crate::ipc::ring::Producer::publish), or the caller must fence between the
+/// [`publish`](crate::ipc::ring::RingProducer::publish), or the caller must fence between the
 /// write and this call.
 #[inline]
 pub(crate) fn claim(flag: &AtomicU64) -> bool {
     claim_number(flag).is_some()
 }
 
-/// Like [`claim`], and returns the number that the flag was set to.
+/// Like [`claim`], but returns the number that the flag was set to.
 #[inline]
 pub(crate) fn claim_number(flag: &AtomicU64) -> Option<u64> {
-    // The load alone is cheap as long as the flag is not set: the sleeper's cache line stays
+    // The load alone is cheap while the flag is clear, because the sleeper's cache line stays
     // shared.
     let is_set = flag.load(Ordering::SeqCst) != 0;
     is_set.then(|| flag.swap(0, Ordering::SeqCst)).filter(|&number| number != 0)

@@ -22,7 +22,7 @@ pub(crate) const CAPACITY: usize = 1024;
 
 /// An event that a stream can carry.
 pub(crate) trait StreamEvent: Clone + Send + 'static {
-    /// Stands in a stream for `count` events that were dropped there.
+    /// Returns the event that replaces `count` dropped events in a stream.
     fn missed(count: u64) -> Self;
 }
 
@@ -50,7 +50,7 @@ struct BufferState<E> {
 }
 
 impl<E: StreamEvent> EventPublisher<E> {
-    /// A stream of the events that are published from now on; an empty one after the end.
+    /// Returns a stream of the events that are published from now on. After the end, it is empty.
     pub(crate) fn subscribe(&self) -> EventStream<E> {
         let mut buffers = lock(&self.buffers);
         let buffer = Arc::new(Buffer {
@@ -75,7 +75,8 @@ impl<E: StreamEvent> EventPublisher<E> {
         self.readers.load(Ordering::SeqCst) > 0
     }
 
-    /// Appends `event` to every stream. The caller holds no lock: this may run an executor's waker.
+    /// Appends `event` to every stream. The caller must hold no lock, because this may run an
+    /// executor's waker.
     pub(crate) fn publish(&self, event: &E) {
         if !self.has_readers() {
             return;
@@ -96,7 +97,8 @@ impl<E: StreamEvent> EventPublisher<E> {
 }
 
 impl<E> EventPublisher<E> {
-    /// Ends all streams: each reader still gets what is in its buffer. The caller holds no lock.
+    /// Ends all streams: each reader still gets what is in its buffer. The caller must hold no
+    /// lock.
     pub(crate) fn end(&self) {
         let buffers = lock(&self.buffers).take();
         for buffer in buffers.unwrap_or_default() {
@@ -134,7 +136,7 @@ impl<E: StreamEvent> Buffer<E> {
             state.missed += 1;
             return true;
         }
-        // The buffer was full and has room again: the dropped events are missing here.
+        // The buffer was full and has room again: this is the place of the dropped events.
         let missed = std::mem::take(&mut state.missed);
         if missed > 0 {
             state.events.push_back(E::missed(missed));
@@ -192,10 +194,10 @@ impl<E: StreamEvent> EventStream<E> {
         lock(&self.buffer.state).take()
     }
 
-    /// Returns the next event; blocks for up to `timeout` until there is one. `None` after the
-    /// timeout, and at the end.
+    /// Returns the next event; blocks for at most `timeout` until there is one. Returns `None`
+    /// after the timeout, and at the end.
     pub(crate) fn next_timeout(&self, timeout: Duration) -> Option<E> {
-        // `None` if the clock cannot express it: no deadline.
+        // `None` if the clock cannot express it, which means no deadline.
         self.buffer.next_until(Instant::now().checked_add(timeout))
     }
 

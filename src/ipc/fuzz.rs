@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-/// How often a test goes round. Miri takes a thousand times as long for each.
+/// Returns how many rounds a test runs. Miri takes a thousand times as long for each.
 #[cfg(test)]
 pub(crate) const fn rounds(count: u32) -> u32 {
     if cfg!(miri) { count / 100 } else { count }
@@ -17,9 +17,9 @@ impl Random {
         Random::of(0x9e37_79b9_7f4a_7c15)
     }
 
-    /// Other input for another seed.
+    /// Returns the input for a seed.
     pub(crate) fn of(seed: u64) -> Random {
-        // The generator stays at 0, and similar seeds begin alike.
+        // A generator at 0 would stay at 0, and similar seeds would begin alike.
         let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
         (0..4).for_each(|_| _ = random.below(1));
         random
@@ -44,7 +44,7 @@ impl Random {
         (0..self.below(most)).map(|_| self.below(256) as u8).collect()
     }
 
-    /// Returns a number that is small, near `limit`, near the end of the range, or any.
+    /// Returns a number that is small, near `limit`, near the end of the range, or arbitrary.
     pub(crate) fn number(&mut self, limit: u64) -> u64 {
         match self.below(4) {
             0 => self.below(10),
@@ -54,8 +54,8 @@ impl Random {
         }
     }
 
-    /// Changes bytes at one to four places: cuts them off, inserts some, inserts the longest
-    /// length that a value can claim, or replaces one.
+    /// Changes bytes at one to four places. At each, cuts the rest off, inserts bytes, inserts the
+    /// longest length that a value can claim, or replaces a byte.
     pub(crate) fn mutate(&mut self, bytes: &mut Vec<u8>) {
         const LENGTH: [u8; 10] = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01];
         for _ in 0..=self.below(4) {
@@ -64,7 +64,7 @@ impl Random {
                 0 => bytes.truncate(at),
                 1 => bytes.splice(at..at, self.bytes(16)).for_each(drop),
                 2 => bytes.splice(at..at, LENGTH).for_each(drop),
-                // A small number is what tags, lengths and indices are.
+                // Tags, lengths and indices are small numbers.
                 3 => bytes.iter_mut().skip(at).take(1).for_each(|byte| *byte = self.below(8) as u8),
                 _ => {
                     bytes.iter_mut().skip(at).take(1).for_each(|byte| *byte = self.below(256) as u8)
@@ -76,7 +76,7 @@ impl Random {
 
 /// If true, this process is hostile. Readable without the lock.
 static IS_HOSTILE: AtomicBool = AtomicBool::new(false);
-/// Its randomness, and how rarely it tampers with what it sends.
+/// Its source of randomness, and how rarely it tampers with what it sends.
 static HOSTILE: Mutex<(Random, u64)> = Mutex::new((Random(1), 1));
 
 /// Makes this process hostile: from now on it changes one in `rarity` of the ring entries and
@@ -90,7 +90,7 @@ pub(crate) fn is_hostile() -> bool {
     IS_HOSTILE.load(Ordering::Relaxed)
 }
 
-/// Calls `act` if this process is hostile, and it is time to tamper.
+/// Calls `act` if this process is hostile, at random.
 pub(crate) fn tamper<R>(act: impl FnOnce(&mut Random) -> R) -> Option<R> {
     if !is_hostile() {
         return None;
@@ -100,7 +100,8 @@ pub(crate) fn tamper<R>(act: impl FnOnce(&mut Random) -> R) -> Option<R> {
     random.one_in(*rarity).then(|| act(random))
 }
 
-/// Returns the entry that a hostile process writes in place of a ring entry, if it tampers with it.
+/// Returns the entry that a hostile process writes in place of this ring entry, if it tampers with
+/// it.
 pub(crate) fn tampered_entry(tag: u32, payload: &[u8]) -> Option<(u32, Vec<u8>)> {
     tamper(|random| {
         let mut bytes = payload.to_vec();
@@ -111,14 +112,14 @@ pub(crate) fn tampered_entry(tag: u32, payload: &[u8]) -> Option<(u32, Vec<u8>)>
         };
         match random.below(4) {
             0 => {}
-            // A word in which the entry has its lease, offset or length.
+            // The word in which the entry has its lease, offset or length.
             1 if bytes.len() >= 8 => {
                 let at = random.below(bytes.len() as u64 / 8) as usize * 8;
                 bytes[at..at + 8].copy_from_slice(&random.number(1 << 17).to_le_bytes());
             }
             _ => random.mutate(&mut bytes),
         }
-        // There may be no room for more.
+        // There may be no room for a longer entry.
         bytes.truncate(payload.len());
         (tag, bytes)
     })

@@ -1,5 +1,5 @@
-//! What a hostile process sends: packets that no honest one sends, and its own messages, changed on
-//! their way.
+//! What a hostile process sends: packets that no honest process sends, and its own messages,
+//! changed on their way.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, IoSliceMut};
@@ -29,7 +29,7 @@ pub(crate) struct RawPacket {
 }
 
 impl RawPacket {
-    /// Takes the next packet that is there.
+    /// Takes the next packet that has arrived.
     pub(crate) fn take(socket: BorrowedFd<'_>) -> io::Result<RawPacket> {
         let mut bytes = vec![0; 256 << 10];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
@@ -58,7 +58,7 @@ impl RawPacket {
         Ok(())
     }
 
-    /// Makes the header that of a whole message.
+    /// Makes the header say that the message is whole.
     fn fix_header(&mut self) {
         self.bytes.resize(self.bytes.len().max(HEADER), 0);
         let length = self.bytes.len();
@@ -66,7 +66,7 @@ impl RawPacket {
         self.bytes[8..HEADER].copy_from_slice(&(length - HEADER).to_ne_bytes());
     }
 
-    /// A packet that is no message of ours, or one with strange descriptors.
+    /// Returns a packet that is not a message of ours, or one with strange descriptors.
     pub(crate) fn of_garbage(random: &mut Random) -> RawPacket {
         let mut packet = RawPacket { bytes: random.bytes(80), descriptors: Vec::new() };
         if !random.one_in(3) {
@@ -79,9 +79,9 @@ impl RawPacket {
         }
         match random.below(12) {
             0 => packet.bytes.clear(),
-            // Longer than any message of ours.
+            // Longer than any message of this crate.
             1 => packet.bytes.resize(150 << 10, 7),
-            // The header announces more, or less.
+            // The header announces more than there is, or less.
             2 => {
                 packet.fix_header();
                 let at = *random.choose(&[0, 8]);
@@ -118,7 +118,7 @@ impl RawPacket {
     }
 }
 
-/// Something that is not what the receiver expects.
+/// Returns a descriptor that the receiver does not expect.
 pub(crate) fn odd_descriptor(random: &mut Random) -> OwnedFd {
     let memory = |length| {
         let memory = memfd_create("hostile", MemfdFlags::CLOEXEC).unwrap();
@@ -139,7 +139,7 @@ pub(crate) fn odd_descriptor(random: &mut Random) -> OwnedFd {
     }
 }
 
-/// A socket to which nothing more can be sent, though its other end is open.
+/// Returns a socket to which nothing more can be sent, although its other end is open.
 fn full_socket() -> OwnedFd {
     static OTHER_ENDS: Mutex<Vec<OwnedFd>> = Mutex::new(Vec::new());
     let (near, far) = sys::packet_pair().unwrap();
@@ -152,22 +152,22 @@ fn full_socket() -> OwnedFd {
     near
 }
 
-/// Packets that this process sent, with descriptors of what is in them: so it can send them again,
-/// take away what is in a channel that it sent, and cut the memory that it sent.
+/// Packets that this process has sent, with duplicates of their descriptors. It can send them
+/// again, take messages out of a channel that it has sent, and cut memory that it has sent.
 static SENT: Mutex<VecDeque<RawPacket>> = Mutex::new(VecDeque::new());
 
-/// Sends a message of this process, or something else if it is time to.
+/// Sends a message of this process, or sometimes something else.
 pub(crate) fn send_changed(socket: BorrowedFd<'_>, bytes: Vec<u8>, fds: &[BorrowedFd<'_>]) {
     let kept = fds.iter().map(|fd| fd.try_clone_to_owned());
     let Ok(fds) = kept.collect::<io::Result<Vec<_>>>() else { return };
     let descriptors = fds.into_iter().map(Arc::new).collect();
     for packet in changed(RawPacket { bytes, descriptors }) {
-        // The peer may have closed it, or filled it.
+        // The peer may have closed or filled the socket.
         let _ = packet.send(socket);
     }
 }
 
-/// Returns the packets that are sent in place of a packet.
+/// Returns the packets to send in place of a packet.
 fn changed(packet: RawPacket) -> Vec<RawPacket> {
     let mut sent = sys::lock(&SENT);
     let mut packets = fuzz::tamper(|random| match random.below(8) {
@@ -175,7 +175,7 @@ fn changed(packet: RawPacket) -> Vec<RawPacket> {
         1 => Vec::new(),
         2 if !sent.is_empty() => vec![sent[random.below(sent.len() as u64) as usize].clone()],
         3 => vec![RawPacket::of_garbage(random), packet.clone()],
-        // Late: after the next packet.
+        // The packet is late: it comes after the next one.
         4 => sent.pop_back().into_iter().chain([packet.clone()]).collect(),
         _ => {
             let mut packet = packet.clone();

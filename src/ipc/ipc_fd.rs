@@ -1,9 +1,9 @@
-//! The descriptors of ipc-channel's objects, which it does not expose, and objects of it around our
-//! own descriptors.
+//! The descriptors of ipc-channel's objects, which it does not expose, and ipc-channel's objects
+//! made from our descriptors.
 //!
-//! The `Debug` output of an object names its descriptor. What is found there is checked to be a
-//! socket, and a test checks that it is the right one. This holds for the one version that
-//! Cargo.toml pins.
+//! The `Debug` output of an object shows its descriptor. This checks that it is a socket, and a
+//! test checks that it is the right one. All of this holds for the one version that Cargo.toml
+//! pins.
 
 use std::fmt;
 use std::io;
@@ -25,7 +25,7 @@ pub(crate) fn raw_socket_of(end: &impl fmt::Debug) -> io::Result<RawSocket> {
     number().ok_or_else(|| io::Error::other("ipc-channel does not show its descriptor"))
 }
 
-/// Returns a receiver around a socket: a fresh one, in which `socket` takes the place of its own.
+/// Makes a receiver from a socket: it makes a new receiver, and replaces that one's socket.
 pub(crate) fn receiver_around(socket: OwnedFd) -> io::Result<OpaqueIpcReceiver> {
     let (_, receiver) = ipc::channel::<()>()?;
     let receiver = receiver.to_opaque();

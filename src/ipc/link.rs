@@ -5,10 +5,10 @@
 //! message of its own, and an entry in the ring marks its place among the others. The protocol is
 //! the same wherever it is used:
 //!
-//! - The parcel is sent before its entry is published, and both under one lock. So a reader that
-//!   finds the entry also finds the parcel, and parcels arrive in the order of their entries,
-//!   whichever threads wrote them.
-//! - The writer counts the parcels that it has sent, and the reader counts, in shared memory, those
+//! - The parcel is sent before its entry is published, both under one lock. So a reader that finds
+//!   the entry also finds the parcel, and parcels arrive in the order of their entries, whichever
+//!   threads wrote them.
+//! - The writer counts the parcels that it has sent, and the reader counts in shared memory those
 //!   that it has taken. At most [`PARCELS_MAX`] are unread, so that they fit a socket's buffer.
 //!
 //! The owner chooses the channels that carry parcels and doorbells: some links share one for both,
@@ -20,10 +20,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::ipc::region::Region;
-use crate::ipc::ring::{Consumer, Corrupt, Peeked, Producer};
+use crate::ipc::ring::{Corrupt, Peeked, RingConsumer, RingProducer};
 use crate::ipc::wire::{Envelope, Failure, Pulse};
 
-/// The most parcels of one writer that its reader has not taken.
+/// The most parcels of one writer that its reader has not taken yet.
 pub(crate) const PARCELS_MAX: u64 = 8;
 
 /// A parcel with more bytes than this carries them in shared memory, so that [`PARCELS_MAX`] of
@@ -41,7 +41,7 @@ pub(crate) struct LinkLayout {
 /// The writing end. Its owner keeps it in a mutex.
 #[derive(Debug)]
 pub(crate) struct LinkWriter {
-    pub(crate) entries: Producer,
+    pub(crate) entries: RingProducer,
     region: Arc<Region>,
     parcels_taken: usize,
     parcels_sent: u64,
@@ -51,7 +51,7 @@ pub(crate) struct LinkWriter {
 impl LinkWriter {
     pub(crate) fn new(region: Arc<Region>, layout: LinkLayout) -> LinkWriter {
         LinkWriter {
-            entries: Producer::new(region.clone(), layout.ring),
+            entries: RingProducer::new(region.clone(), layout.ring),
             region,
             parcels_taken: layout.parcels_taken,
             parcels_sent: 0,
@@ -68,7 +68,7 @@ impl LinkWriter {
     }
 
     /// Sends a parcel with `send`, then writes its entry. Returns `false`, without calling `send`,
-    /// if there is no room for either of them now.
+    /// if there is no room now for one of the two.
     pub(crate) fn push_parcel(
         &mut self,
         tag: u32,
@@ -78,7 +78,8 @@ impl LinkWriter {
         if self.parcels_sent.saturating_sub(taken) >= PARCELS_MAX {
             return Ok(false);
         }
-        // Room in the ring first: a parcel without an entry would shift all that follow.
+        // Check for room in the ring first: a parcel without an entry would shift all those that
+        // follow.
         let has_room = self.entries.has_room(0);
         if !has_room.map_err(|Corrupt| Failure::Gone)? {
             return Ok(false);
@@ -94,8 +95,8 @@ impl LinkWriter {
     /// Whether entries have been left unread for a while: the reader may be slow, or dead. Checks
     /// at most every few milliseconds, and returns `false` in between.
     pub(crate) fn is_stalled(&mut self) -> bool {
-        // Check the clock first: the other check takes a cache line away from the reader, which
-        // writes it for each entry.
+        // Check the clock first. The other check takes a cache line from the reader, which writes
+        // to it for each entry.
         self.pulse.is_due() && self.entries.is_backed_up().unwrap_or(true)
     }
 }
@@ -103,16 +104,17 @@ impl LinkWriter {
 /// Why a reader has no parcel for an entry.
 #[derive(Debug)]
 pub(crate) enum NoParcel {
-    /// It stays, and so does its entry: the system refuses what it takes to receive it.
+    /// The parcel stays, and so does its entry: the system refuses a resource that it takes to
+    /// receive it.
     Stays(io::Error),
-    /// It never arrived, or it cannot be read. Its entry was taken.
+    /// The parcel never arrived, or cannot be read. Its entry was taken.
     Lost(Failure),
 }
 
 /// The reading end.
 #[derive(Debug)]
 pub(crate) struct LinkReader {
-    pub(crate) entries: Consumer,
+    pub(crate) entries: RingConsumer,
     region: Arc<Region>,
     parcels_taken: usize,
     /// Parcels that arrived before their entries were read.
@@ -122,15 +124,15 @@ pub(crate) struct LinkReader {
 impl LinkReader {
     pub(crate) fn new(region: Arc<Region>, layout: LinkLayout) -> LinkReader {
         LinkReader {
-            entries: Consumer::new(region.clone(), layout.ring),
+            entries: RingConsumer::new(region.clone(), layout.ring),
             region,
             parcels_taken: layout.parcels_taken,
             early: VecDeque::new(),
         }
     }
 
-    /// Keeps a parcel until its entry is read. One more than a writer may send is dropped, and
-    /// missed when its entry is read.
+    /// Keeps a parcel until its entry is read. If a writer sends more parcels than it may, the
+    /// surplus is dropped, and found missing when its entry is read.
     pub(crate) fn keep(&mut self, parcel: Envelope) {
         if (self.early.len() as u64) < PARCELS_MAX {
             self.early.push_back(parcel);
@@ -142,8 +144,8 @@ impl LinkReader {
     }
 
     /// Takes the parcel of the entry in front, and the entry. `receive` returns the next parcel
-    /// without waiting: it was sent before its entry, so a writer whose parcel is missing does not
-    /// keep to the protocol.
+    /// without waiting, because a parcel is sent before its entry. A writer whose parcel is missing
+    /// violates the protocol.
     pub(crate) fn take_parcel(
         &mut self,
         front: &Peeked,

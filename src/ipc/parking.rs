@@ -2,15 +2,15 @@
 //!
 //! A [`SharedReceiver`] is the receiving end of an ipc-channel that carries doorbells, and a few
 //! other messages. All threads of this process that wait for one peer share it, and it has no
-//! thread of its own. One of the waiting threads is the *leader*: it sleeps in the receive call, and
-//! the *followers* sleep on a condition variable. When a doorbell arrives, the leader steps down
-//! and wakes the followers. Each of them checks its own condition, and the first one that has to
-//! wait on becomes the next leader.
+//! thread of its own. One of the waiting threads is the *leader*: it sleeps in the receive call,
+//! and the *followers* sleep on a condition variable. When a doorbell arrives, the leader steps
+//! down and wakes the followers. Each of them checks its own condition, and the first one that
+//! still has to wait becomes the next leader.
 //!
 //! A task, or a thread that waits for several sources at once, cannot sleep in one receive call. It
-//! leaves a waker (see [`reactor`](crate::ipc::reactor)). If a thread leads, that thread wakes it
-//! too. If none does, it *arms* the receiver: it sets this side's sleep flag, and has the reactor
-//! wait for the socket.
+//! leaves a waker (see [`reactor`](crate::ipc::reactor)). If a thread leads, that thread will wake
+//! it too. If none does, it *arms* the receiver: it sets this side's sleep flag, and has the
+//! reactor wait for the socket.
 //!
 //! So a receiver is in one of three states:
 //!
@@ -23,16 +23,16 @@
 //! # Why no wake-up is lost
 //!
 //! The peer writes its data, and then rings if this side's flag is set. Every sleeper here relies
-//! on a check that came *after* the flag was set: data that was written before is seen by the
-//! check, and data that is written later is followed by a doorbell. The fences are those of
+//! on a check that came *after* the flag was set. That check sees data that was written before, and
+//! data that is written later is followed by a doorbell. The fences are those of
 //! [`doorbell`](crate::ipc::doorbell); `tests/model` explores them.
 //!
 //! - The leader sets the flag while it holds `lead`, and checks its condition before it sleeps.
 //! - A follower checks while it holds `lead` and `lead.taken` is true, so the flag is set. The
-//!   leader clears the flag and `taken` under the same lock and notifies all followers, so a
+//!   leader clears the flag and `taken` under the same lock, and then notifies all followers. So a
 //!   follower cannot go to sleep between these two.
 //! - A task leaves its waker first, then makes sure under `lead` that a leader exists or the
-//!   receiver is armed, and then checks. A leader that steps down meanwhile finds the waker.
+//!   receiver is armed, and then checks. A leader that steps down in the meantime finds the waker.
 
 use std::io;
 use std::sync::Arc;
@@ -64,11 +64,11 @@ pub(crate) trait SleepFlag<M> {
     /// Takes a message. Returns whether it was a doorbell.
     fn message(&self, message: M) -> bool;
 
-    /// A message was discarded, which may have kept others from being sent.
+    /// Called when a message was discarded, which may have kept others from being sent.
     fn malformed(&self) {}
 
     /// Returns `true` if some flags are set even while no thread waits. The receiver sees what
-    /// those peers write only after it has read their doorbells, so a thread that polls must check
+    /// those peers write only after it has read their doorbells. So a thread that polls must check
     /// for doorbells too.
     fn expects_doorbells(&self) -> bool {
         false
@@ -110,13 +110,13 @@ const UNREAD_MAX: usize = 32;
 struct Lead {
     /// Whether a thread leads.
     taken: bool,
-    /// How many threads follow: telling none takes a system call as well.
+    /// How many threads follow. Without any, notifying them would still cost a system call.
     followers: usize,
     /// Whether a waker was left with this side's flag set. Never true while a thread leads.
     armed: bool,
-    /// Doorbells in the channel that were not read. Some of them may never come: a peer may die
-    /// after it claimed the flag and before it rings. They must not pile up, or ringing would
-    /// block.
+    /// Doorbells in the channel that have not been read. Some of them may never come, because a
+    /// peer may die after it claimed the flag and before it rings. They must not pile up, or
+    /// ringing would block.
     unread: usize,
 }
 
@@ -133,8 +133,8 @@ impl<M: DeserializeOwned + Serialize + std::fmt::Debug> SharedReceiver<M> {
         }
     }
 
-    /// Returns whether the peer is known to be gone. To a fork of this process it is: it belongs to
-    /// the original.
+    /// Returns whether the peer is known to be gone. In a fork of this process it always is: the
+    /// peer belongs to the original.
     #[inline]
     pub(crate) fn is_gone(&self) -> bool {
         self.gone.load(Ordering::SeqCst) || sys::is_fork()
@@ -145,7 +145,7 @@ impl<M: DeserializeOwned + Serialize + std::fmt::Debug> SharedReceiver<M> {
         self.gone.store(true, Ordering::SeqCst);
     }
 
-    /// Returns a second receiver for the channel, to be sent to the process that takes over.
+    /// Returns a second receiver for the channel, for the process that takes over.
     pub(crate) fn share(&self) -> io::Result<CheckedReceiver<()>> {
         Ok(lock(&self.messages).duplicate()?.to())
     }
@@ -172,8 +172,8 @@ impl<M: DeserializeOwned + Serialize + std::fmt::Debug> SharedReceiver<M> {
         self.wakers.0.register()
     }
 
-    /// Like [`wait`](SharedReceiver::wait), but never sleeps: while `ready` returns `None`, the
-    /// waker of `interest` is woken when that may change.
+    /// Like [`wait`](SharedReceiver::wait), but never sleeps. If `ready` returns `None`, the waker
+    /// of `interest` is woken when that may have changed.
     pub(crate) fn poll<R>(
         &self,
         side: &impl SleepFlag<M>,
@@ -183,7 +183,7 @@ impl<M: DeserializeOwned + Serialize + std::fmt::Debug> SharedReceiver<M> {
         if let Some(result) = ready() {
             return Poll::Ready(Ok(result));
         }
-        // The reactor reads nothing: messages are taken here, on the thread that polls.
+        // The reactor reads nothing, so messages are taken here, on the thread that polls.
         if self.wakers.0.has_packet() {
             match self.wait(side, &Deadline::now(), &mut ready) {
                 Ok(result) => return Poll::Ready(Ok(result)),
@@ -194,7 +194,7 @@ impl<M: DeserializeOwned + Serialize + std::fmt::Debug> SharedReceiver<M> {
         let Some((slot, waker)) = interest else {
             return if self.is_gone() { Poll::Ready(Err(Failure::Gone)) } else { Poll::Pending };
         };
-        // Set the waker before reading `taken`: a leader that steps down after that wakes it.
+        // Set the waker before reading `taken`: a leader that steps down later then wakes it.
         if !failpoints::is_mutated("parking.late-waker") {
             slot.set(waker);
         }
@@ -213,8 +213,8 @@ impl<M: DeserializeOwned + Serialize + std::fmt::Debug> SharedReceiver<M> {
         if failpoints::is_mutated("parking.unchecked-waker") {
             return Poll::Pending;
         }
-        // Check after the flag is set: this sees what the peer wrote before, and a later write
-        // rings.
+        // Check after the flag is set. This check sees what the peer wrote before, and a later
+        // write rings.
         let outcome =
             ready().map(Ok).or_else(|| self.is_gone().then(|| ready().ok_or(Failure::Gone)));
         outcome.map_or(Poll::Pending, Poll::Ready)
@@ -222,8 +222,8 @@ impl<M: DeserializeOwned + Serialize + std::fmt::Debug> SharedReceiver<M> {
 
     /// Waits until `ready` returns a result.
     ///
-    /// `ready` is called often, and under a lock, so it must be quick. When the peer is gone it is
-    /// called once more, because what the peer left behind still counts.
+    /// `ready` is called often, and under a lock, so it must be quick. When the peer is gone, it is
+    /// called once more, because what the peer left still counts.
     pub(crate) fn wait<R, L: TimeLimit>(
         &self,
         side: &impl SleepFlag<M>,
@@ -239,8 +239,8 @@ impl<M: DeserializeOwned + Serialize + std::fmt::Debug> SharedReceiver<M> {
         let mut lead = lock(&self.lead);
         loop {
             if lead.taken {
-                // Follow. The end and the time are read before the last check: what the peer wrote
-                // before either of them is then still seen.
+                // Follow. Read the end and the time before the last check, so that the check still
+                // sees what the peer wrote before either of them.
                 let may_wait = match self.is_gone() {
                     true => Err(Failure::Gone.into()),
                     false => limit.check().map_err(WaitEnd::Timeout),
@@ -257,15 +257,15 @@ impl<M: DeserializeOwned + Serialize + std::fmt::Debug> SharedReceiver<M> {
             }
             lead.taken = true;
             if std::mem::take(&mut lead.armed) {
-                // The wakers that armed the receiver are woken when this thread steps down, and arm
-                // it again.
+                // When this thread steps down, it wakes the wakers that had armed the receiver, and
+                // they arm it again.
                 lead.unread += side.disarm();
             }
             if lead.unread >= UNREAD_MAX {
                 self.read_all(side);
                 lead.unread = 0;
             }
-            // Set the flag before the last check: a peer that writes in between then rings.
+            // Set the flag before the last check, so that a peer that writes in between rings.
             side.arm();
             failpoints::point("wait.armed");
             let unchecked = failpoints::is_mutated("parking.unchecked");
@@ -276,7 +276,7 @@ impl<M: DeserializeOwned + Serialize + std::fmt::Debug> SharedReceiver<M> {
             if outcome.is_none() {
                 // Followers join while this thread sleeps, so it must not hold the lock.
                 drop(lead);
-                // Even after the deadline: messages that came in time are taken.
+                // Receive even after the deadline: messages that came in time are taken.
                 let heard = self.receive(side, limit);
                 failpoints::point("wait.woken");
                 match heard {
@@ -332,16 +332,16 @@ impl<M: DeserializeOwned + Serialize + std::fmt::Debug> SharedReceiver<M> {
         self.spin.run(limit.deadline(), &mut poll).flatten()
     }
 
-    /// Takes the messages that are there. If another thread leads, it takes them.
+    /// Takes the messages that have arrived. If another thread leads, that thread takes them.
     pub(crate) fn hear(&self, side: &impl SleepFlag<M>) {
         if self.wakers.0.has_packet() {
             self.check(side);
         }
     }
 
-    /// Finds out whether the peer is gone, without waiting.
+    /// Checks whether the peer is gone, without waiting.
     ///
-    /// For a side that only writes. If the reader died asleep, ringing it fails; but a reader that
+    /// For a side that only writes. If the reader died asleep, ringing it fails. But a reader that
     /// died awake has its flag clear, so the writer never rings it.
     pub(crate) fn check(&self, side: &impl SleepFlag<M>) -> bool {
         let checked = self.wait(side, &Deadline::now(), || None::<()>);
@@ -368,7 +368,7 @@ impl<M: DeserializeOwned + Serialize + std::fmt::Debug> SharedReceiver<M> {
             }
             Err(WaitEnd::Timeout(elapsed)) => Heard::Nothing(elapsed),
             Err(WaitEnd::Failed(Failure::Starved)) => {
-                // Nothing reports that a descriptor is free again. The sleep keeps a caller that
+                // No event reports that a descriptor is free again. The sleep keeps a caller that
                 // retries from spinning.
                 let left = limit
                     .deadline()
@@ -376,8 +376,8 @@ impl<M: DeserializeOwned + Serialize + std::fmt::Debug> SharedReceiver<M> {
                 std::thread::sleep(left.min(STARVED));
                 Heard::Starved
             }
-            // Many processes may write here, and which of them wrote this is not known. It must not
-            // silence the others, nor keep this call beyond its deadline.
+            // Many processes may write here, and it is unknown which of them wrote this message. It
+            // must not silence the others, nor hold this call beyond its deadline.
             Err(WaitEnd::Failed(Failure::Io(error)))
                 if error.kind() == io::ErrorKind::InvalidData =>
             {
@@ -406,6 +406,6 @@ enum Heard<E> {
     Other,
     /// No message came before the deadline.
     Nothing(E),
-    /// A message is there, and this process has no descriptors for it.
+    /// A message has arrived, but this process has no descriptors for it.
     Starved,
 }

@@ -1,16 +1,16 @@
 //! Waiting without a thread: the wakers of each source, and the one thread that waits for sockets.
 //!
 //! Each source that tasks and selectors can wait for has a [`WakerSet`]. A waiter registers there
-//! once ([`WakerSlot`]), and leaves a [`Waker`] in its slot after each check that finds the source
-//! not ready. A waker is woken once; its owner then checks again. Code that changes the source
-//! takes all wakers out under the set's lock, and wakes them after it has released the lock.
+//! once ([`WakerSlot`]), and leaves a [`Waker`] in its slot at each check that finds the source not
+//! ready. A waker is woken once; its owner then checks again. Code that changes the source takes
+//! all wakers out under the set's lock, and wakes them after it has released the lock.
 //!
-//! What another process changes arrives here as a packet on a socket. The sockets of all receivers
-//! that something waits for are in the epoll set of one service thread, the *reactor*, which the
-//! first such registration starts. It reads no messages: it only wakes, and the owners of the
-//! wakers take the messages on their own threads. A socket is in the epoll set from the first slot
-//! to the last, and armed only after a check that finds nothing. So a receiver with a leading
-//! thread, or one that nothing waits for, costs nothing.
+//! A change made by another process arrives here as a packet on a socket. The sockets of all
+//! receivers that something waits for are in the epoll set of one service thread, the *reactor*,
+//! which the first such registration starts. It reads no messages. It only wakes, and the owners of
+//! the wakers take the messages on their own threads. A socket is in the epoll set from the first
+//! slot to the last, and is armed only after a check that finds nothing. So a receiver with a
+//! leading thread, or one that nothing waits for, costs nothing.
 //!
 //! No wake-up is lost, because a waker is set before the last check ([`WakerSlot::set`]), and
 //! changes are published before the wakers are taken.
@@ -30,14 +30,14 @@ use crate::ipc::wire;
 use crate::sys::threads::{AtomicU64, AtomicUsize, Mutex};
 use crate::sys::{self, Poller, RawSocket, Service, lock};
 
-/// The wakers of one source. `default()` is for a source that this process itself changes.
+/// The wakers of one source. `default()` is for a source that only this process changes.
 #[derive(Debug, Default)]
 pub(crate) struct WakerSet {
     slots: Mutex<SlotTable>,
-    /// How many slots hold a waker, so that frequent changes need no lock. Changed under the lock
-    /// of `slots`.
+    /// How many slots hold a waker, so that frequent changes need no lock. Changes only under the
+    /// lock of `slots`.
     awaited: AtomicUsize,
-    /// The socket of the receiver that this belongs to.
+    /// The socket of the receiver that this set belongs to.
     socket: Option<RawSocket>,
 }
 
@@ -57,8 +57,8 @@ struct SocketRegistration {
 }
 
 impl WakerSet {
-    /// For a receiver with this socket, which calls [`close`](WakerSet::close) before it closes the
-    /// socket.
+    /// Makes the set of a receiver with this socket. The receiver calls [`close`](WakerSet::close)
+    /// before it closes the socket.
     pub(crate) fn of(socket: Option<RawSocket>) -> Arc<WakerSet> {
         Arc::new(WakerSet {
             slots: Mutex::new(SlotTable::default()),
@@ -87,7 +87,7 @@ impl WakerSet {
         self.awaited.load(Ordering::SeqCst) > 0
     }
 
-    /// Wakes all wakers. The caller holds no lock, because a waker may run an executor's code.
+    /// Wakes all wakers. The caller must hold no lock, because a waker may run an executor's code.
     pub(crate) fn wake(&self) {
         if self.is_awaited() {
             let wakers = self.take_wakers(&mut lock(&self.slots));
@@ -122,7 +122,7 @@ impl WakerSet {
     fn socket_is_ready(&self) {
         let wakers = {
             let mut slots = lock(&self.slots);
-            // An armed socket is reported once.
+            // The poller reports an armed socket once.
             if let Some(registration) = &mut slots.registration {
                 registration.armed = failpoints::is_mutated("reactor.stays-armed");
             }
@@ -169,7 +169,7 @@ impl WakerSet {
     }
 }
 
-/// Wakes all of them; the caller holds no lock.
+/// Wakes all of them. The caller must hold no lock.
 pub(crate) fn wake_all(wakers: Vec<Waker>) {
     for waker in wakers {
         // A bug in one executor must not keep the others from being woken.
@@ -179,7 +179,7 @@ pub(crate) fn wake_all(wakers: Vec<Waker>) {
     }
 }
 
-/// A place for one waker in a [`WakerSet`]. Dropping the slot drops its waker; with the last slot,
+/// A place for one waker in a [`WakerSet`]. Dropping the slot drops its waker. After the last slot,
 /// the reactor forgets the socket.
 #[derive(Debug)]
 pub(crate) struct WakerSlot {
@@ -188,19 +188,19 @@ pub(crate) struct WakerSlot {
     _kept: Option<Box<dyn Held>>,
 }
 
-/// What a slot keeps alive.
+/// Something that a slot keeps alive.
 pub(crate) trait Held: std::fmt::Debug + Send + Sync {}
 
 impl WakerSlot {
-    /// The same slot, which drops `held` when it is dropped.
+    /// Returns the same slot, which drops `held` when it is dropped.
     pub(crate) fn with(mut self, held: impl Held + 'static) -> WakerSlot {
         self._kept = Some(Box::new(held));
         self
     }
 
-    /// Has `waker` woken by the next change. The caller checks once more afterwards: a change that
-    /// came before this call wakes nothing. The caller holds no lock, because cloning a waker and
-    /// dropping one run an executor's code.
+    /// Has `waker` woken by the next change. The caller must check once more afterwards: a change
+    /// that came before this call wakes nothing. The caller must hold no lock, because cloning and
+    /// dropping a waker run an executor's code.
     pub(crate) fn set(&self, waker: &Waker) {
         let is_set = match lock(&self.set.slots).wakers.get(&self.number) {
             Some(Some(before)) => before.will_wake(waker),
@@ -245,7 +245,7 @@ impl Drop for WakerSlot {
 
 /// Awaits what `poll` returns.
 ///
-/// `poll` is called without an [`Interest`] first. A slot is registered only if that call finds
+/// Calls `poll` without an [`Interest`] first, and registers a slot only if that call finds
 /// nothing, because most sources are ready already.
 #[cfg(feature = "async")]
 pub(crate) async fn until<R>(
@@ -265,7 +265,7 @@ pub(crate) async fn until<R>(
     .await
 }
 
-/// Lets other tasks run, for a task that was woken and then lost the race to another one.
+/// Lets other tasks run. For a task that was woken, and then lost the race to another task.
 #[cfg(feature = "async")]
 pub(crate) async fn yield_now() {
     let mut yielded = false;
@@ -284,16 +284,16 @@ pub(crate) trait EventSource: Send + Sync {
     fn register(&self) -> io::Result<WakerSlot>;
 
     /// Returns whether an operation on it would return at once. If not, the waker of `interest` is
-    /// woken when that may change.
+    /// woken when that may have changed.
     fn is_ready(&self, interest: Interest<'_>) -> bool;
 }
 
-/// The slot in which a check that finds nothing leaves a waker, and the waker. `None` only checks.
+/// The slot in which a check that finds nothing leaves a waker, and that waker. `None` only checks.
 pub(crate) type Interest<'a> = Option<(&'a WakerSlot, &'a Waker)>;
 
-/// Checks; if that finds nothing, sets the waker, and checks once more. So a change either is seen
-/// by the second check, or finds the waker, and the waker's code runs between two locks, not under
-/// one.
+/// Checks. If that finds nothing, sets the waker and checks once more. So the second check sees a
+/// change, or the change finds the waker. The waker's own code runs between the two locks, not
+/// under one.
 pub(crate) fn check_and_set(interest: Interest<'_>, mut check: impl FnMut() -> bool) -> bool {
     check()
         || interest.is_some_and(|(slot, waker)| {
@@ -333,7 +333,7 @@ impl Reactor {
         }
     }
 
-    /// Adds a socket, not armed, and returns its key.
+    /// Adds a socket, disarmed, and returns its key.
     fn register(&self, socket: RawSocket, wakers: &Arc<WakerSet>) -> io::Result<u64> {
         let key = self.next_key.fetch_add(1, Ordering::Relaxed);
         self.poller.add_disarmed(socket, key)?;
@@ -396,7 +396,7 @@ mod tests {
         waiters.wake();
         waiters.wake();
         assert_eq!(counts.each_ref().map(|count| count.0.load(Ordering::SeqCst)), [1, 0]);
-        // Wakers that are no longer needed are dropped.
+        // Wakers that are no longer needed have been dropped.
         assert_eq!(counts.each_ref().map(Arc::strong_count), [1, 1]);
         drop((stays, silent));
     }

@@ -8,15 +8,15 @@
 //! ```
 //!
 //! `tail` and `head` count bytes since the start. The producer writes an entry after `tail`, then
-//! moves `tail` with one store (release): if it dies before the store, it has put nothing; if it
+//! moves `tail` with one store (release). If it dies before the store, it has put nothing; if it
 //! dies after it, it has put the whole entry. The consumer copies the entry out, then moves `head`
-//! with one compare-and-swap: what `head` has passed is taken, and everything else is not,
+//! with one compare-and-swap. What `head` has passed is taken, and everything else is not,
 //! whichever side dies.
 //!
-//! A producer takes entries back ([`Producer::recall`]) by one swap of `head` for `tail`: the old
-//! value shows how far the consumer has come, and the entries after that belong to the producer
+//! A producer takes entries back ([`RingProducer::recall`]) by one swap of `head` for `tail`: the
+//! old value shows how far the consumer has come, and the entries after that belong to the producer
 //! again. A consumer that was copying an entry then finds that `head` has moved, and drops the
-//! copy. No position is ever used twice, however often entries are recalled, so a consumer that was
+//! copy. No position is ever used twice, however often entries are recalled. So a consumer that was
 //! suspended between the copy and the compare-and-swap cannot mistake a new entry for the one that
 //! it copied.
 //!
@@ -31,13 +31,14 @@ use crate::failpoints;
 use crate::ipc::region::{AtomicU64, Region};
 use crate::ipc::small_bytes::{self, SmallBytes};
 
-/// Bytes of data in one ring.
+/// The number of bytes of data in one ring.
 pub(crate) const CAPACITY: usize = 128 << 10;
-/// The longest payload of one entry. Several fit, so no entry ever waits for an empty ring.
+/// The longest payload of one entry. Several such entries fit, so no entry ever waits for an empty
+/// ring.
 pub(crate) const ENTRY_MAX: usize = CAPACITY / 4;
 /// The most entries that fit in one ring.
 pub(crate) const ENTRIES_MAX: usize = CAPACITY / WORD as usize;
-/// Bytes of a region that one ring takes.
+/// The number of bytes of a region that one ring takes.
 pub(crate) const RING_BYTES: usize = DATA + CAPACITY;
 
 const LINE: usize = 128;
@@ -45,13 +46,15 @@ const TAIL: usize = 0;
 const HEAD: usize = LINE;
 const DATA: usize = 2 * LINE;
 
-/// Entries begin at words, so a small one is a single word: what travels between two processors is
-/// cache lines, and the fewer the better.
+/// Entries begin at word boundaries, so a small entry is a single word. What travels between two
+/// processors is cache lines, and the fewer the better.
 const WORD: u64 = 8;
-/// The other half of the first word holds the first bytes of the payload.
+/// The size of an entry's header. The other half of the first word holds the first bytes of the
+/// payload.
 const HEADER: usize = 4;
-/// How often recalls may come between the steps of one [`Consumer::front`]. They are milliseconds
-/// apart, so if `head` does not settle, the producer that moves it is not a correct one.
+/// How many recalls may come between the steps of one [`RingConsumer::front`]. Recalls are
+/// milliseconds apart, so if `head` does not settle, the producer that moves it is not a correct
+/// one.
 const RECALLS_MAX: usize = 1000;
 
 /// The other side wrote something that no correct peer writes.
@@ -96,7 +99,8 @@ impl RingMemory {
         self.region.atomic(self.offset + HEAD)
     }
 
-    /// A word of the data. Entries start at words and are padded to words, so none crosses the end.
+    /// Returns a word of the data. Entries start at word boundaries and are padded to whole words,
+    /// so none crosses the end.
     #[inline]
     fn word(&self, position: u64) -> &AtomicU64 {
         self.region.atomic(self.offset + DATA + position as usize % CAPACITY)
@@ -168,7 +172,7 @@ pub(crate) fn distance(from: u64, to: u64) -> u64 {
     to.wrapping_sub(from)
 }
 
-/// Returns whether `position` is `mark` or comes after it. The two are not far apart.
+/// Returns whether `position` is `mark` or comes after it. The two must not be far apart.
 #[inline]
 pub(crate) fn is_at_or_behind(position: u64, mark: u64) -> bool {
     distance(mark, position) <= u64::MAX / 2
@@ -176,16 +180,16 @@ pub(crate) fn is_at_or_behind(position: u64, mark: u64) -> bool {
 
 /// The writing side.
 #[derive(Debug)]
-pub(crate) struct Producer {
+pub(crate) struct RingProducer {
     memory: RingMemory,
     tail: u64,
-    /// `head` as last seen. It only moves forward, so an old value is safe.
+    /// `head` as last read. It only moves forward, so an old value is safe.
     seen: u64,
 }
 
-impl Producer {
-    pub(crate) fn new(region: Arc<Region>, offset: usize) -> Producer {
-        Producer { memory: RingMemory::new(region, offset), tail: 0, seen: 0 }
+impl RingProducer {
+    pub(crate) fn new(region: Arc<Region>, offset: usize) -> RingProducer {
+        RingProducer { memory: RingMemory::new(region, offset), tail: 0, seen: 0 }
     }
 
     #[inline]
@@ -193,7 +197,7 @@ impl Producer {
         CAPACITY as u64 - distance(self.seen, self.tail)
     }
 
-    /// Writes one entry; `Ok(false)` if there is no room for it now.
+    /// Writes one entry. Returns `Ok(false)` if there is no room for it now.
     #[inline]
     pub(crate) fn push(&mut self, tag: u32, payload: &[u8]) -> Result<bool, Corrupt> {
         let written = self.write(tag, payload)?;
@@ -227,17 +231,17 @@ impl Producer {
             self.memory.tail().store(next, Ordering::SeqCst);
             failpoints::point("ring.written");
         }
-        // Beyond the published `tail`, so the consumer reads none of these bytes yet. If this
-        // process dies here, they are garbage that the ring does not hold.
+        // This is beyond the published `tail`, so the consumer does not read these bytes yet. If
+        // this process dies here, they are garbage that the ring does not hold.
         self.memory.write(self.tail, tag, payload);
         failpoints::point("ring.written");
         self.tail = next;
         Ok(true)
     }
 
-    /// Makes all written entries visible. Sequentially consistent: if the other side's sleep flag
-    /// is clear afterwards, the caller need not ring, because the other side checks here again
-    /// after it sets the flag.
+    /// Makes all written entries visible. The store is sequentially consistent. If the other side's
+    /// sleep flag is clear afterwards, the caller need not ring, because the other side checks here
+    /// again after it sets the flag.
     #[inline]
     pub(crate) fn publish(&mut self) {
         self.memory.tail().store(self.tail, Ordering::SeqCst);
@@ -268,8 +272,8 @@ impl Producer {
         Ok(self.room() >= entry_size(payload))
     }
 
-    /// Returns whether the consumer has entries to take. Reads its position only if there were some
-    /// when it was last read.
+    /// Returns whether the consumer has entries to take. Reads the consumer's position only if
+    /// there were some when it was last read.
     pub(crate) fn is_backed_up(&mut self) -> Result<bool, Corrupt> {
         if self.seen == self.tail {
             return Ok(false);
@@ -295,8 +299,8 @@ impl Producer {
     }
 
     fn note_head(&mut self, head: u64) -> Result<(), Corrupt> {
-        // The head only moves from what was last seen towards the tail, by whole words. Anything
-        // else would report room that entries still occupy.
+        // The head only moves from where it was last seen towards the tail, by whole words. Any
+        // other value would report room that entries still occupy.
         if distance(head, self.tail) > distance(self.seen, self.tail) || head % WORD != 0 {
             return Err(Corrupt);
         }
@@ -311,14 +315,14 @@ impl Producer {
     }
 
     /// Takes back all entries that the consumer has not taken, which leaves the ring empty. Returns
-    /// the position up to which it has taken them: the entries from there on are the producer's
-    /// again.
+    /// the position up to which the consumer has taken entries; those after it belong to the
+    /// producer again.
     pub(crate) fn recall(&mut self) -> Result<u64, Corrupt> {
-        // Written entries that were not published are recalled too, and the head must not come to
-        // lie beyond the tail that the consumer reads.
+        // Entries that were written and not published are recalled too, and the head must not move
+        // beyond the tail that the consumer reads.
         self.publish();
-        // One swap, which no consumer can make fail. Before it, the consumer may take an entry;
-        // after it, a take fails, whatever was copied.
+        // One swap, which no consumer can make fail. Before it, the consumer may take an entry.
+        // After it, a take fails, whatever was copied.
         let head = self.memory.head().swap(self.tail, Ordering::SeqCst);
         failpoints::point("ring.recalled");
         let before = self.seen;
@@ -333,7 +337,7 @@ impl Producer {
 pub(crate) struct Peeked {
     pub(crate) tag: u32,
     length: usize,
-    /// Its position, which was `head` at that time. No two entries have the same.
+    /// Its position, which was `head` at that time. No two entries ever have the same position.
     pub(crate) position: u64,
 }
 
@@ -345,24 +349,24 @@ impl Peeked {
 
 /// The reading side.
 #[derive(Debug)]
-pub(crate) struct Consumer {
+pub(crate) struct RingConsumer {
     memory: RingMemory,
-    /// `tail` as last seen. It is valid until `head` reaches it, or a recall moves `head` beyond
-    /// it, so the cache line of a busy producer is not fetched for each entry.
+    /// `tail` as last read. It is valid until `head` reaches it, or a recall moves `head` beyond
+    /// it. So the consumer does not fetch the cache line of a busy producer for each entry.
     seen: u64,
 }
 
-impl Consumer {
-    pub(crate) fn new(region: Arc<Region>, offset: usize) -> Consumer {
-        Consumer { memory: RingMemory::new(region, offset), seen: 0 }
+impl RingConsumer {
+    pub(crate) fn new(region: Arc<Region>, offset: usize) -> RingConsumer {
+        RingConsumer { memory: RingMemory::new(region, offset), seen: 0 }
     }
 
     /// Returns the entry at the front.
     #[inline]
     pub(crate) fn front(&mut self) -> Result<Option<Peeked>, Corrupt> {
         for _ in 0..RECALLS_MAX {
-            // Read the head first: a tail that is newer is harmless. With an older one, the head of
-            // a recall in between would seem to lie beyond it.
+            // Read the head first, because a tail that is newer than the head is harmless. If the
+            // tail were older, a recall in between would move the head beyond it.
             let head = self.memory.head().load(Ordering::Acquire);
             let mut available = distance(head, self.seen);
             if available == 0 || available > CAPACITY as u64 {
@@ -372,15 +376,15 @@ impl Consumer {
             if available == 0 {
                 return Ok(None);
             }
-            // Each of these can be violated by a hostile producer, and the last two by a recall
-            // that came between the loads.
+            // A hostile producer can violate each of these conditions, and a recall between the
+            // loads can violate the last two.
             if head % WORD == 0 && available <= CAPACITY as u64 && available >= WORD {
                 let (tag, length) = split_header(self.memory.load(head));
                 if length <= ENTRY_MAX && entry_size(length) <= available {
                     return Ok(Some(Peeked { tag, length, position: head }));
                 }
             }
-            // The head did not move, so it was no recall.
+            // The head did not move, so this was not a recall.
             if self.memory.head().load(Ordering::Acquire) == head {
                 return Err(Corrupt);
             }
@@ -388,14 +392,14 @@ impl Consumer {
         Err(Corrupt)
     }
 
-    /// Returns a copy of its payload, which may be torn unless [`take`](Self::take) takes the entry
-    /// afterwards.
+    /// Returns a copy of its payload. The copy may be torn unless [`take`](Self::take) takes the
+    /// entry afterwards.
     #[inline]
     pub(crate) fn read(&self, front: &Peeked) -> SmallBytes {
         self.memory.read(front.position, front.length)
     }
 
-    /// Takes the entry. Returns `false` if it was recalled meanwhile.
+    /// Takes the entry. Returns `false` if it was recalled in the meantime.
     #[inline]
     pub(crate) fn take(&mut self, front: &Peeked) -> bool {
         failpoints::point("ring.copied");
@@ -424,9 +428,9 @@ impl Consumer {
     }
 
     /// Takes up to `most` entries with this tag from the front, and appends them to `bytes`.
-    /// Returns how many they were.
+    /// Returns how many it took.
     ///
-    /// Only whole entries are appended. Only for a ring whose producer never recalls.
+    /// Appends whole entries only. Only for a ring whose producer never recalls.
     pub(crate) fn take_run(
         &mut self,
         tag: u32,
@@ -435,10 +439,10 @@ impl Consumer {
     ) -> Result<usize, Corrupt> {
         let (head, tail) = self.span()?;
         let available = distance(head, tail);
-        // For `front`, whose value may be older than what is taken here.
+        // Needed by `front`, whose value may be older than what is taken here.
         self.seen = tail;
-        // Lengths are read in place first, to find out how far to copy, and again in the copy: the
-        // producer may change them in between.
+        // Lengths are first read in place, to find out how far to copy, and then again in the copy,
+        // because the producer may change them in between.
         let (mut end, mut count) = (0, 0);
         while count < most && end < available {
             let (found, length) = split_header(self.memory.load(head.wrapping_add(end)));
@@ -501,7 +505,7 @@ impl Consumer {
     }
 }
 
-/// Returns the payload of the first of these entries, which are whole.
+/// Returns the payload of the first of these entries, which must be whole.
 #[inline]
 pub(crate) fn payload_at(entries: &[u8]) -> &[u8] {
     let (_, payload, _) = split_entry(entries).expect("whole entries");
@@ -531,7 +535,7 @@ pub(crate) fn entries(bytes: &[u8]) -> impl Iterator<Item = Result<(u32, &[u8]),
 const TAG_MAX: u32 = u16::MAX as u32;
 const _: () = assert!(ENTRY_MAX <= u16::MAX as usize);
 
-/// The lower half of the first word of an entry.
+/// Returns the lower half of the first word of an entry.
 #[inline]
 fn header(tag: u32, length: usize) -> u64 {
     u64::from(tag) << 16 | length as u64
@@ -557,14 +561,14 @@ mod tests {
     use crate::ipc::fuzz::{Random, rounds};
 
     /// Takes the next entry: its tag and payload.
-    fn pop(consumer: &mut Consumer) -> Option<(u32, Vec<u8>)> {
+    fn pop(consumer: &mut RingConsumer) -> Option<(u32, Vec<u8>)> {
         let popped = consumer.pop().unwrap();
         popped.map(|(tag, payload)| (tag, payload.as_slice().to_vec()))
     }
 
-    fn ring() -> (Arc<Region>, Producer, Consumer) {
+    fn ring() -> (Arc<Region>, RingProducer, RingConsumer) {
         let region = Arc::new(Region::new(RING_BYTES).unwrap());
-        (region.clone(), Producer::new(region.clone(), 0), Consumer::new(region, 0))
+        (region.clone(), RingProducer::new(region.clone(), 0), RingConsumer::new(region, 0))
     }
 
     #[test]

@@ -7,17 +7,17 @@ thread_local! {
     static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
-/// The thread's buffer, empty at first. Dropping it returns the buffer to the thread.
+/// The thread's buffer, initially empty. Dropping it returns the buffer to the thread.
 ///
-/// The return is in `Drop` so that a function that holds the buffer can write its result straight to
+/// This happens in `Drop` so that a function that holds the buffer can write its result straight to
 /// where its caller wants it. Moving the result there afterwards would cost more than encoding a
 /// short value.
 #[derive(Debug)]
 pub(crate) struct Scratch(Vec<u8>);
 
 impl Scratch {
-    /// Takes the buffer. An encoding inside of another, or in a destructor of the thread's end, gets
-    /// a new one.
+    /// Takes the buffer. An encoding inside another one, or in a destructor at the end of a thread,
+    /// gets a new buffer.
     #[inline]
     pub(crate) fn take() -> Scratch {
         let mut bytes = SCRATCH.try_with(Cell::take).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Descriptors inside of values.
+//! Descriptors inside values.
 
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -11,9 +11,9 @@ use crate::ipc::wire::{self, WireHandle};
 /// of a queue. The receiving process gets a descriptor of the same open file, with close-on-exec
 /// set.
 ///
-/// Dropping it closes this process's descriptor. A descriptor that is on its way stays open until
-/// its value is received, and is closed if that never happens. If an item is delivered again, each
-/// consumer gets a descriptor of its own.
+/// Dropping it closes this process's descriptor. A descriptor on its way stays open until its value
+/// is received, and is closed if that never happens. If an item is delivered again, each consumer
+/// gets a descriptor of its own.
 ///
 /// ```
 /// use std::fs::File;

@@ -1,12 +1,12 @@
 //! The bytes of an item. Short ones need no allocation, and are copied as whole words.
 
-/// The most bytes that need no allocation: with the length and the enum's tag they are 32 bytes.
+/// The most bytes that need no allocation. With the length and the enum's tag, they take 32 bytes.
 pub(crate) const INLINE: usize = 24;
 
 #[derive(Clone, Debug)]
 pub(crate) enum SmallBytes {
-    /// In words, so that they stay in registers between two memories. Bytes after `length` are
-    /// unspecified.
+    /// Stored as words, so that they stay in registers on their way between two memories. Bytes
+    /// after `length` are unspecified.
     Inline {
         length: u8,
         data: [u64; INLINE / 8],
@@ -22,7 +22,7 @@ impl SmallBytes {
         SmallBytes::from_words(bytes.len(), |index| word(&bytes[index * 8..]))
     }
 
-    /// Takes at most [`INLINE`] bytes from the whole words that hold them.
+    /// Makes the value from `length` bytes (at most [`INLINE`]) in whole words.
     #[inline]
     pub(crate) fn from_words(length: usize, word: impl Fn(usize) -> u64) -> SmallBytes {
         // In memory order: the first byte comes first.
@@ -43,8 +43,8 @@ impl SmallBytes {
     }
 }
 
-/// Returns the first word of `bytes`, padded with zeroes. Without a call of `memcpy`, which takes
-/// longer than the copy.
+/// Returns the first word of `bytes`, padded with zeroes. Does not call `memcpy`, which takes
+/// longer than the copy itself.
 #[inline]
 pub(crate) fn word(bytes: &[u8]) -> u64 {
     if let Some(whole) = bytes.first_chunk::<8>() {
@@ -52,7 +52,7 @@ pub(crate) fn word(bytes: &[u8]) -> u64 {
     }
     let (front, back) = (bytes.first_chunk::<4>(), bytes.last_chunk::<4>());
     if let (Some(front), Some(back)) = (front, back) {
-        // They overlap if there are fewer than eight.
+        // The two reads overlap if there are fewer than eight bytes.
         let shift = (bytes.len() - 4) * 8;
         return u64::from(u32::from_le_bytes(*front))
             | u64::from(u32::from_le_bytes(*back)) << shift;

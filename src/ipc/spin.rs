@@ -1,7 +1,7 @@
 //! Polling for a moment before going to sleep.
 //!
-//! A thread that sleeps on an idle core takes about 50 us to wake up; what a busy peer writes
-//! arrives within one. So a wait polls first, for as long as that has paid off lately.
+//! A thread that sleeps on an idle core takes about 50 us to wake up, but data that a busy peer
+//! writes arrives within 1 us. So a wait polls first, as long as that has paid off lately.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 
 /// Yields the processor to the peer, which may be waiting for it.
 ///
-/// On a machine that is busy with other things, each yield goes to one of those and takes a whole
-/// time slice. So after a long yield this function does nothing for a while.
+/// On a machine that is busy with other things, each yield may go to one of those and take a whole
+/// time slice. So after a long yield, this function does nothing for a while.
 pub(crate) fn snooze() {
-    /// No thread of ours runs for longer than this without going to sleep.
+    /// No thread of this crate runs for longer than this without going to sleep.
     const LONG: Duration = Duration::from_millis(1);
     /// The pause, in multiples of the yield that was too long.
     const PAUSE: u32 = 100;
@@ -35,20 +35,20 @@ pub(crate) fn snooze() {
 /// Decides whether a wait polls before it sleeps, and polls.
 #[derive(Debug)]
 pub(crate) struct Spin {
-    /// Above 0, recent waits ended while they polled. Below 0, the next waits sleep at once, that
-    /// many of them.
+    /// If it is above 0, recent waits ended while they polled. If it is below 0, that many of the
+    /// next waits sleep at once.
     luck: AtomicI32,
-    /// Polls between two readings of the clock.
+    /// How many polls there are between two readings of the clock.
     polls: u32,
 }
 
 impl Spin {
-    /// How long a wait polls. Two wake-ups fit in: a peer that has to be woken first still answers
-    /// in time. With a shorter limit, three processes that pass something around in a circle all go
-    /// to sleep, because each waits for another one's wake-up, and none ever leaves that state.
+    /// How long a wait polls. Two wake-ups fit in, so a peer that has to be woken first still
+    /// answers in time. With a shorter limit, three processes that pass something around in a
+    /// circle would all go to sleep, each waiting for the wake-up of another, and would never leave
+    /// that state.
     const LIMIT: Duration = Duration::from_micros(100);
-    /// A peer that is running answers within this time. Until then, nothing is gained by yielding
-    /// to it.
+    /// A peer that is running answers within this time, so until then yielding to it gains nothing.
     const BEFORE_YIELDS: Duration = Duration::from_micros(2);
     /// After polling in vain, this many waits sleep at once.
     const PAUSE: i32 = 16;
@@ -58,7 +58,7 @@ impl Spin {
         Spin::with_polls(32)
     }
 
-    /// For a poll that takes longer than reading the clock.
+    /// Returns a `Spin` for a poll that takes longer than reading the clock.
     pub(crate) fn of_long_polls() -> Spin {
         Spin::with_polls(1)
     }

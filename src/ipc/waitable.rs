@@ -1,6 +1,6 @@
 //! The trait of everything that a `Selector` can wait for.
 //!
-//! It lives below the types that implement it, so that each module implements it for its own.
+//! It is below the types that implement it, so that each module implements it for its own types.
 
 use std::fmt;
 use std::sync::Arc;
@@ -28,7 +28,7 @@ use crate::ipc::reactor::EventSource;
 /// a source lasts for ever. If several threads take from one source, another thread may be faster,
 /// so use the `try_` forms. An end that was moved to another process is always ready, because every
 /// call on it returns an error at once. A queue does not reserve an item for a waiting selector:
-/// between readiness and `try_get`, another consumer may take it.
+/// between readiness and `try_get`, another consumer may take the item.
 ///
 /// This trait is implemented for these types, and for references and `Arc`s to them. It is sealed:
 /// other crates cannot implement it.
@@ -52,22 +52,23 @@ pub trait Waitable {
     fn wait_source(&self) -> WaitSource;
 }
 
-/// Where a selector registers for one [`Waitable`].
+/// What a selector registers with for one [`Waitable`].
 pub struct WaitSource(Option<Arc<dyn EventSource>>);
 
 impl WaitSource {
     /// A selector holds the source weakly. Pass the `Arc` that lives in the waitable value, not a
-    /// fresh one: a source that is gone counts as ready.
+    /// new one: a source that is gone counts as ready.
     pub(crate) fn new(source: Arc<dyn EventSource>) -> WaitSource {
         WaitSource(Some(source))
     }
 
-    /// For a value whose calls return at once, always: it was moved away, or its owner is gone.
+    /// For a value whose calls always return at once, because it was moved away or its owner is
+    /// gone.
     pub(crate) fn always_ready() -> WaitSource {
         WaitSource(None)
     }
 
-    /// `None` if it is always ready.
+    /// Returns `None` if it is always ready.
     pub(crate) fn into_inner(self) -> Option<Arc<dyn EventSource>> {
         self.0
     }

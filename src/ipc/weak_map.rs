@@ -6,7 +6,8 @@ use std::sync::{Arc, Weak};
 use crate::sys::lock;
 use crate::sys::threads::Mutex;
 
-/// Finds an object by its key for as long as it is in use, so that each is created only once.
+/// Finds an object by its key for as long as the object is in use, so that each object is made only
+/// once.
 #[derive(Debug)]
 pub(crate) struct WeakMap<K, V: ?Sized>(Mutex<BTreeMap<K, Weak<V>>>);
 
@@ -15,10 +16,10 @@ impl<K: Ord, V: ?Sized> WeakMap<K, V> {
         WeakMap(Mutex::new(BTreeMap::new()))
     }
 
-    /// Returns the object with this key, and creates it first if necessary.
+    /// Returns the object with this key. Makes it first if there is none.
     ///
-    /// `make` runs under the map's lock: a thread that asks for the same key meanwhile waits for it
-    /// instead of making a second object.
+    /// `make` runs under the map's lock, so a thread that asks for the same key at the same time
+    /// waits for it instead of making a second object.
     pub(crate) fn get_or_try_insert<E>(
         &self,
         key: K,
@@ -50,7 +51,7 @@ impl<K: Ord, V: ?Sized> WeakMap<K, V> {
         lock(&self.0).remove(key);
     }
 
-    /// Removes the key of an object that has ended, unless another object has it by now.
+    /// Removes the key of an object that has ended, unless another object has taken the key.
     pub(crate) fn remove_ended(&self, key: &K) {
         let mut objects = lock(&self.0);
         if objects.get(key).is_some_and(|object| object.strong_count() == 0) {

@@ -20,16 +20,16 @@ struct Forwarder {
     level: AtomicU64,
     sent: AtomicU64,
     dropped: AtomicU64,
-    /// How many dropped records were reported.
+    /// How many dropped records have been reported.
     reported: Mutex<u64>,
-    /// How many records were passed to the logger, of those that were sent.
+    /// How many of the sent records have been passed to the logger.
     handled: Mutex<u64>,
     progress: Condvar,
 }
 
 static FORWARDER: Service<Forwarder> = Service::new("offspring-logs");
 
-/// How long `join` waits for a logger that makes no progress, such as one that is blocked.
+/// How long `join` waits while the logger makes no progress, for example because it is blocked.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The sink for one more child.

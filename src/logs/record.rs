@@ -27,7 +27,7 @@ pub(super) struct LogRecord {
     module: Option<String>,
     file: Option<String>,
     line: Option<u32>,
-    /// The last two name the process and its pid.
+    /// The last two entries name the process and its pid.
     values: Vec<(String, String)>,
 }
 
@@ -52,7 +52,7 @@ impl LogRecord {
         // `visit_pair` never fails.
         let _ = record.key_values().visit(&mut values);
         let mut values = values.0;
-        // A record that a child of this process sent here keeps its origin.
+        // A record that a child of this process sent here already has an origin, and keeps it.
         if !values.iter().any(|(key, _)| key == PROCESS) {
             values.push((PROCESS.to_owned(), process.to_owned()));
             values.push((PID.to_owned(), pid.to_string()));
@@ -78,7 +78,8 @@ impl LogRecord {
         if level > log::max_level() || !logger.enabled(&metadata) {
             return;
         }
-        // The text is the child's own, as its output is. The name of its process is this crate's.
+        // The child chose the text, like all of its output. This crate chose the name of the
+        // process.
         let values = self.values.iter().map(|(key, value)| match key.as_str() {
             PROCESS => (key, printable::name(value)),
             _ => (key, Cow::Borrowed(value.as_str())),

@@ -71,8 +71,8 @@ impl ChildLogger {
         };
         let message = LogMessage::Record(LogRecord::new(record, &self.name, self.pid));
         let count = match records.try_send(message) {
-            // Counted after it is sent: a parent that waits for what was counted never waits for a
-            // record that was lost.
+            // Counted after it is sent, so that a parent never waits for a record that was counted
+            // but lost.
             Ok(()) => sent,
             Err(TrySendError::Full(_)) => dropped,
             Err(_) => return self.print(record),

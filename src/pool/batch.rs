@@ -23,11 +23,11 @@ pub(super) struct TaskSpec {
     pub(super) retries: u32,
 }
 
-/// Where results go. The pool calls it under no lock.
+/// The destination of results. The pool calls it under no lock.
 pub(super) trait Sink: Send + Sync {
     fn deliver(&self, results: Results);
 
-    /// Returns whether tasks that have not begun are to be dropped.
+    /// Returns whether tasks that have not begun should be dropped.
     fn is_cancelled(&self) -> bool;
 }
 
@@ -35,7 +35,7 @@ pub(super) trait Sink: Send + Sync {
 pub(super) struct TaskBatch {
     pub(super) spec: TaskSpec,
     pub(super) sink: Arc<dyn Sink>,
-    /// The sink's number of the first task.
+    /// The sink's number for the first task.
     first: u64,
     values: TaskValues,
 }
@@ -97,7 +97,7 @@ impl TaskBatch {
         std::ptr::addr_eq(Arc::as_ptr(&self.sink), Arc::as_ptr(sink))
     }
 
-    /// The encoded value of one task; empty for a parcel.
+    /// Returns the encoded value of one task; empty for a parcel.
     pub(super) fn value(&self, index: u32) -> &[u8] {
         match &self.values {
             TaskValues::Single(bytes) => bytes,
@@ -120,8 +120,8 @@ impl TaskBatch {
         Some(envelope)
     }
 
-    /// Returns whether the values are here: not those of a parcel that was taken and cannot be
-    /// copied.
+    /// Returns whether the values are here. The value of a parcel that was taken and cannot be
+    /// copied is not.
     pub(super) fn is_complete(&self) -> bool {
         match &self.values {
             TaskValues::Single(_) | TaskValues::Inline { .. } => true,
@@ -129,8 +129,8 @@ impl TaskBatch {
         }
     }
 
-    /// Drops the copy of a parcel: the handles in it would keep channels open although the task has
-    /// them by now.
+    /// Drops the copy of a parcel, because handles in it would keep channels open although the task
+    /// has its own by now.
     pub(super) fn drop_parcel(&self) {
         if let TaskValues::Parcel(slot) = &self.values {
             let envelope = lock(slot).take();
@@ -154,7 +154,7 @@ pub(super) struct TaskRange {
     pub(super) batch: Arc<TaskBatch>,
     pub(super) from: u32,
     pub(super) to: u32,
-    /// How many processes have ended in its first task.
+    /// How many processes have ended while they ran its first task.
     pub(super) crashes: u32,
 }
 
@@ -186,7 +186,7 @@ impl TaskRange {
         front
     }
 
-    /// Results to be filled in for its tasks.
+    /// Returns empty results, to fill in for its tasks.
     pub(super) fn empty_results(&self) -> Results {
         Results::new(self.batch.first + u64::from(self.from), self.len())
     }

@@ -101,13 +101,13 @@ impl PoolBuilder {
     /// Default: those of a [`ProcessBuilder`].
     ///
     /// `configure` is called for each process that is started, replacements included, on a thread
-    /// of the pool. It gets the number of the process's place: below the number of workers and
-    /// spares, and the same for a process and its replacement. The worker finds it in
+    /// of the pool. It gets the number of the process's place, which is below the number of workers
+    /// and spares, and is the same for a process and its replacement. The worker finds it in
     /// [`current().slot()`](crate::process::CurrentProcess::slot). A panic in `configure` counts as
     /// a failed start.
     ///
-    /// The pool itself sets the name, the backend, and that the process ends with this one. A
-    /// stdio that is [piped](crate::Stdio::piped) fails the start, since nobody could read it.
+    /// The pool itself sets the name and the backend, and has the process end with this one. A
+    /// stdio that is [piped](crate::Stdio::piped) fails the start, because no code could read it.
     ///
     /// ```
     /// use offspring::unix::ProcessBuilderExt;
@@ -206,9 +206,10 @@ impl PoolBuilder {
         self
     }
 
-    /// Sets how many failures in a row, with no task that ends in between, the pool tolerates. A
-    /// failure is a process that does not start, or that ends by itself while it is idle. One more,
-    /// and the pool gives up: it fails its queued tasks and accepts no more. Default: 5.
+    /// Sets how many failures in a row the pool tolerates. A failure is a process that does not
+    /// start, or that ends by itself while it is idle; a task that ends starts the count again. At
+    /// the next failure the pool gives up: it fails its queued tasks and accepts no more. Default:
+    /// 5.
     ///
     /// While the pool is being built, the first failure is an error of
     /// [`build`](PoolBuilder::build).
@@ -226,27 +227,27 @@ impl PoolBuilder {
     }
 
     /// Sets how many more processes, up to 4096, are started and initialized in advance, each to
-    /// take the place of a worker that ends. Default: 0.
+    /// replace a worker that ends. Default: 0.
     pub fn spares(mut self, spares: usize) -> PoolBuilder {
         self.settings.limits.spares = spares;
         self
     }
 
-    /// Sets how many tasks that have not ended the pool may hold, queued and running, at least 1.
+    /// Sets how many unfinished tasks the pool may hold, queued and running, at least 1.
     /// While it holds that many, [`submit`](Pool::submit) blocks, `submit_async` (feature `async`)
     /// waits, and [`try_submit`](Pool::try_submit) returns an error. Default: no limit, so that
     /// submitting never blocks.
     ///
-    /// The tasks of a map count, but the limit does not hold a map up: it has its own
+    /// The tasks of a map count, but this limit does not delay a map, which has its own
     /// [window](crate::pool::Map::window).
     pub fn max_unfinished(mut self, tasks: u64) -> PoolBuilder {
         self.settings.limits.max_unfinished = Some(tasks);
         self
     }
 
-    /// Starts the workers and spares, and blocks until all are ready. The start of each process is
-    /// bounded; the run of an [initializer](PoolBuilder::initializer) is only if it [has a
-    /// limit](PoolBuilder::initializer_timeout).
+    /// Starts the workers and spares, and blocks until all are ready. The start of each process has
+    /// a limit. An [initializer](PoolBuilder::initializer) has one only if you [set
+    /// it](PoolBuilder::initializer_timeout).
     ///
     /// # Errors
     ///

@@ -38,7 +38,7 @@ pub enum PoolEvent {
         /// The pid of the process.
         pid: u32,
     },
-    /// A worker process ended: in a task, by a signal, or because the pool replaces it.
+    /// A worker process ended: during a task, by a signal, or because the pool is replacing it.
     WorkerEnded {
         /// The name of the process.
         worker: Arc<str>,
@@ -122,14 +122,14 @@ impl PoolEvents {
         PoolEvents { stream }
     }
 
-    /// Returns the next event, or `None` if there is none now or the stream has ended. Never
-    /// blocks.
+    /// Returns the next event. Returns `None` if there is no event now, or if the stream has ended.
+    /// Never blocks.
     pub fn try_next(&self) -> Option<PoolEvent> {
         self.stream.try_next()
     }
 
-    /// Returns the next event; blocks for up to `timeout` until there is one. Returns `None` after
-    /// that, and at the end of the stream.
+    /// Returns the next event; blocks for at most `timeout` until there is one. Returns `None`
+    /// after that, and at the end of the stream.
     pub fn next_timeout(&self, timeout: Duration) -> Option<PoolEvent> {
         self.stream.next_timeout(timeout)
     }

@@ -26,8 +26,8 @@ use crate::sys;
 /// Worker processes that run tasks, one after the other in each process. A task is any registered
 /// worker value.
 ///
-/// Dropping it closes the pool, and blocks until all submitted tasks have ended; while a panic
-/// unwinds, it kills them instead. [`shutdown`](Pool::shutdown) bounds the wait, and
+/// Dropping it closes the pool, and blocks until all submitted tasks have ended. If a panic drops
+/// it, it kills the tasks instead. [`shutdown`](Pool::shutdown) limits the wait, and
 /// [`kill`](Pool::kill) does not wait for tasks. A pool that still exists when the program ends (in
 /// a static, or after `process::exit`) is finished then.
 ///
@@ -130,7 +130,7 @@ impl Pool {
         if !pool.shared.read(|state| matches!(state.phase(), Phase::Broken(_))) {
             return Ok(pool);
         }
-        // The monitors have left after this, and with them the other references to the cause.
+        // After this wait the monitors have left, and with them the other references to the cause.
         pool.shared.wait_ended(None);
         let cause = pool.shared.change(|state, _, _| state.take_cause());
         let lost = |text: String| PoolError::Io {
@@ -148,9 +148,9 @@ impl Pool {
     /// connections).
     ///
     /// Tasks wait in this process until a worker takes them. The call does not block unless the
-    /// pool has a [bound](crate::PoolBuilder::max_unfinished) and is full; then it blocks until
-    /// there is room, without a timeout ([`try_submit`](Pool::try_submit) does not, and
-    /// `submit_async` of the feature `async` blocks no thread). Use [`map`](Pool::map) for inputs
+    /// pool has a [bound](crate::PoolBuilder::max_unfinished) and is full. Then it blocks without a
+    /// timeout until there is room; [`try_submit`](Pool::try_submit) does not block, and
+    /// `submit_async` (feature `async`) blocks only its task. Use [`map`](Pool::map) for inputs
     /// that do not fit in memory.
     ///
     /// # Errors
@@ -284,8 +284,8 @@ impl Pool {
         }
     }
 
-    /// Encodes a task. If it is not submitted, what came with the batch puts back what was moved out
-    /// of the worker.
+    /// Encodes a task. If it is not submitted, the side data that came with the batch puts back
+    /// what was moved out of the worker.
     fn encode_task<W: ProcessWorker>(
         &self,
         worker: &W,
@@ -309,7 +309,7 @@ impl Pool {
         }
     }
 
-    /// The spec of tasks of this worker type, with the pool's defaults.
+    /// Returns the spec of tasks of this worker type, with the pool's defaults.
     pub(super) fn spec<W: ProcessWorker>(&self) -> Result<TaskSpec, SpawnError> {
         Ok(TaskSpec {
             number: process::number::<W>()?,
@@ -340,7 +340,7 @@ impl Pool {
         }
     }
 
-    /// Returns the number of processes that take tasks, or will once they have started.
+    /// Returns the number of processes that take tasks, or will take tasks once they have started.
     #[must_use]
     pub fn workers(&self) -> usize {
         self.shared.read(|state| state.workers())
@@ -352,8 +352,8 @@ impl Pool {
         self.shared.read(|state| state.pids())
     }
 
-    /// Changes the number of workers, and returns at once. New workers start in the background;
-    /// surplus ones end once they have finished the task that they run.
+    /// Changes the number of workers, and returns at once. New workers start in the background.
+    /// Surplus workers end once they have finished the task that they are running.
     ///
     /// # Errors
     ///
@@ -374,7 +374,7 @@ impl Pool {
     pub fn stats(&self) -> PoolStats {
         let now = Instant::now();
         let (queued, running, restarts, mut workers) = self.shared.read(|state| state.stats(now));
-        // This reads files, so it is done without the lock.
+        // Reading the memory opens files, so it is done without the lock.
         for worker in &mut workers {
             worker.memory = worker.pid.and_then(sys::resident_memory);
         }
@@ -393,11 +393,11 @@ impl Pool {
         PoolEvents::new(self.shared.events.subscribe())
     }
 
-    /// Closes the pool, and blocks for up to `grace` until all submitted tasks have ended. Then
+    /// Closes the pool, and blocks for at most `grace` until all submitted tasks have ended. Then
     /// kills the remaining workers, and blocks until they have ended.
     ///
-    /// Other threads may submit meanwhile; their calls return an error. Calling it again, or after
-    /// [`kill`](Pool::kill), waits for the end in the same way.
+    /// Other threads may submit in the meantime; their calls return an error. Calling it again, or
+    /// after [`kill`](Pool::kill), waits for the end in the same way.
     ///
     /// # Errors
     ///
@@ -416,7 +416,7 @@ impl Pool {
     /// Kills all worker processes, and blocks until they have ended. Tasks that have not ended then
     /// end with [`TaskError::Stopped`].
     ///
-    /// Other threads may submit meanwhile; their calls return an error. Calling it again does
+    /// Other threads may submit in the meantime; their calls return an error. Calling it again does
     /// nothing.
     #[doc(alias = "terminate")]
     pub fn kill(&self) {

@@ -40,7 +40,7 @@ pub trait InitializerOutput {
     ///
     /// # Errors
     ///
-    /// The text of the initializer's error.
+    /// Returns the text of the initializer's error.
     fn into_result(self) -> Result<(), String>;
 }
 
@@ -91,7 +91,7 @@ thread_local! {
 /// }
 /// ```
 pub fn set_worker_state<S: 'static>(state: S) -> Option<S> {
-    // A destructor at the end of the thread finds none, and leaves none.
+    // A destructor at the end of the thread finds no states, and leaves none.
     let keep = |states: &RefCell<HashMap<_, _>>| {
         states.borrow_mut().insert(TypeId::of::<S>(), Box::new(state) as Box<dyn Any>)
     };
@@ -165,7 +165,7 @@ impl Initializer {
         } else {
             InitializerValue::Inline(encoded.bytes)
         };
-        // This runs on a monitor's thread, and the error's `Display` and `Drop` are user code.
+        // This runs on a monitor's thread. The error's `Display` and `Drop` are user code.
         let decode = |value: process::TaskInput<'_>| match value.decode::<W::Output>() {
             Ok(output) => catch_panic("its error panicked", || output.into_result())
                 .unwrap_or_else(|panic| Err(panic.to_string())),
@@ -174,8 +174,8 @@ impl Initializer {
         Ok(Initializer { number, value, decode })
     }
 
-    /// Runs it in a worker, and blocks until it has returned, or the process has ended; for up to
-    /// `timeout`.
+    /// Runs it in a worker, and blocks for at most `timeout` until it has returned, or the process
+    /// has ended.
     pub(super) fn run(
         &self,
         link: &ParentEnd,
@@ -219,7 +219,7 @@ impl Initializer {
         let mut replies = Replies::default();
         loop {
             link.wait(false, deadline);
-            // Checked before the replies are drained: after an end that is seen here, no more
+            // Checked before the replies are drained: if the end is seen here, no more replies
             // follow.
             let has_ended = link.has_ended();
             let kill_in_time = &mut || {

@@ -1,4 +1,5 @@
-//! A pool's map: it takes inputs as outputs are taken, with a bounded number in between.
+//! A pool's map: it takes inputs as its outputs are taken, with a bounded number of tasks in
+//! between.
 
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -26,7 +27,7 @@ use crate::pool::state::PoolEnd;
 use crate::process::ProcessWorker;
 use crate::sys::{self, lock};
 
-/// Where the results of a map go.
+/// The sink of a map's results.
 #[derive(Debug, Default)]
 struct MapSink {
     arrived: Mutex<ArrivedResults>,
@@ -38,7 +39,7 @@ struct MapSink {
 
 #[derive(Debug, Default)]
 struct ArrivedResults {
-    /// By the number of their first task.
+    /// Keyed by the number of their first task.
     results: BTreeMap<u64, Results>,
     awaited: Awaited,
 }
@@ -83,7 +84,7 @@ impl Sink for MapSink {
 }
 
 impl MapSink {
-    /// Waits for the results that begin with task `first`, or for any if that is `None`.
+    /// Waits for the results that begin with task `first`; if that is `None`, for any results.
     fn wait<L: TimeLimit>(&self, first: Option<u64>, limit: &L) -> Result<Results, L::Elapsed> {
         let mut arrived = lock(&self.arrived);
         loop {
@@ -135,19 +136,19 @@ const BATCH_MAX: u64 = 1024;
 pub(super) struct MapState<'p, I, F, W> {
     pool: &'p Pool,
     spec: TaskSpec,
-    /// Why no input can become a task.
+    /// Why no input can become a task, if that is so.
     unknown: Option<EncodeError>,
     inputs: Option<I>,
     make: F,
     sink: Arc<MapSink>,
     in_order: bool,
     window: Option<u64>,
-    /// How many inputs, and how many results, were taken.
+    /// How many inputs were taken, and how many results.
     given: u64,
     taken: u64,
-    /// Results that were taken and not returned.
+    /// Results that were taken from the sink and not all returned.
     current: Option<Results>,
-    /// A panic of the inputs. It resumes once the outputs before it have been returned.
+    /// A panic of the inputs. It resumes once the outputs of earlier inputs have been returned.
     panic: Option<Box<dyn Any + Send>>,
     worker: PhantomData<fn() -> W>,
 }
@@ -237,7 +238,7 @@ where
 
     fn next_timeout(&mut self, timeout: Duration) -> Option<Result<W::Output, TaskTimeoutError>> {
         let deadline = Deadline::after(timeout);
-        // The time that the inputs take counts: the clock starts now.
+        // The time that the inputs take counts, so the clock starts now.
         deadline.deadline();
         match self.next(&deadline) {
             Ok(next) => next.map(|output| output.map_err(TaskTimeoutError::from)),
@@ -257,7 +258,7 @@ where
         let window = self.window.unwrap_or(workers * (2 * target).max(WINDOW_MIN));
         loop {
             let room = window.saturating_sub(self.given - self.taken);
-            // Not for a few: many small refills would cost more than they gain.
+            // Not for a few inputs: many small refills would cost more than they gain.
             if self.inputs.is_none() || room < (window / 8).max(1) {
                 return;
             }
@@ -283,7 +284,7 @@ where
             }
             true
         }));
-        // After a panic, too: the tasks that were made before it run.
+        // Even after a panic: the tasks of earlier inputs run.
         self.submit_inline(&mut batch);
         match all {
             Ok(true) => self.inputs = Some(inputs),
@@ -310,8 +311,8 @@ where
             batch.ends.push(batch.bytes.len() as u32);
             return;
         }
-        // A parcel is a batch of its own. The tasks before it go first, to keep the numbers in
-        // order.
+        // A parcel is a batch of its own. The tasks before it are submitted first, to keep the
+        // numbers in order.
         let encoded =
             EncodedValue { bytes: batch.bytes.split_off(start), handles: side.take_handles() };
         hub::announce();
@@ -396,8 +397,7 @@ impl Pool {
     ///
     /// The map is lazy: it takes inputs as its outputs are taken, with a bounded number of tasks in
     /// between ([`Map::window`]), so the inputs may be endless. How many tasks travel together
-    /// depends on how long they take. An input that blocks holds up the outputs by one input at
-    /// most.
+    /// depends on how long they take. An input that blocks delays at most one output.
     ///
     /// ```
     /// #[offspring::worker]
@@ -477,9 +477,9 @@ macro_rules! map_type {
             F: FnMut(I::Item) -> W,
             W: ProcessWorker,
         {
-            /// Sets how many inputs, at least 1, the map may take ahead of the outputs that were
-            /// taken. Default: 16 for each worker, or more if the tasks are so short that a worker
-            /// runs more in a few milliseconds.
+            /// Sets how many inputs, at least 1, the map may take ahead of its outputs. Default: 16
+            /// for each worker, or more if the tasks are so short that a worker runs more of them
+            /// in a few milliseconds.
             pub fn window(mut self, inputs: usize) -> Self {
                 self.state.window = Some(inputs.max(1) as u64);
                 self
@@ -499,9 +499,9 @@ macro_rules! map_type {
                 self
             }
 
-            /// Like `next`, but blocks for up to `timeout` until there is an output. The inputs are
-            /// not interrupted: if they take longer than that, so does the call. Returns `None` at
-            /// the end. A timeout loses nothing: the next call returns the output that this one
+            /// Like `next`, but blocks for at most `timeout` until there is an output. The inputs
+            /// are not interrupted: if they take longer than that, so does the call. Returns `None`
+            /// at the end. A timeout loses nothing: the next call returns the output that this one
             /// waited for.
             ///
             /// # Errors
@@ -512,7 +512,7 @@ macro_rules! map_type {
             }
 
             /// Ends the map: tasks that have not begun never will, and the processes of those that
-            /// run are killed. (Dropping the map lets those end by themselves.)
+            /// are running are killed. (Dropping the map lets those end by themselves.)
             pub fn cancel(mut self) {
                 self.state.cancel(true);
             }
@@ -567,7 +567,7 @@ map_type! {
     /// by themselves, and their outputs are discarded.
     ///
     /// A task that fails is an `Err` in its place, and the iteration continues. A panic of the
-    /// inputs resumes in `next`, after the outputs before it.
+    /// inputs resumes in `next`, after the outputs of earlier inputs.
     ///
     /// ```
     /// use std::time::Duration;

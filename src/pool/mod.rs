@@ -3,21 +3,21 @@
 //! A [`Pool`] runs tasks in worker processes, any of which may die at any time. A task is any
 //! registered [worker](crate::ProcessWorker) value.
 
-// The way of a task:
+// The path of a task:
 //
 //   submit, map --> State::queue --schedule--> link (ring down) --> worker process
 //                      ^                                               |
 //   join, next <-- Sink <-- WorkerMonitor (a thread for each slot) <---+ link (ring up), its end
 //
 // One lock guards the `State`. Under it, no user code runs and no thread waits; the one message
-// that is sent under it cannot block (see `state`). What threads wait for:
+// that is sent under it cannot block (see `state`). Threads wait for the following:
 //
 // - a submitter: room, if the pool has a bound;
 // - a monitor: its worker's link, which the end of the process interrupts;
 // - a joiner: the task's sink;
 // - the thread that drops or shuts down the pool: the monitors.
 //
-// So no wait forms a circle.
+// So no circle of waits can form.
 
 mod batch;
 mod builder;

@@ -1,9 +1,10 @@
 //! The thread of one slot: it starts the worker, delivers results, notices the worker's end, and
 //! starts the next one.
 //!
-//! Nothing else reads replies, so a monitor that has seen the end of its process and drained the
-//! ring has seen all that this process ever did. Only then does it decide what became of the tasks
-//! in flight. It holds the pool's lock in transitions only, never while it waits or delivers.
+//! Only a monitor reads replies, so a monitor that has seen the end of its process and drained the
+//! ring has seen everything that the process ever did. Only then does it decide what became of the
+//! tasks in flight. It holds the pool's lock only during transitions, never while it waits or
+//! delivers.
 
 use std::fmt;
 use std::io;
@@ -29,10 +30,10 @@ use crate::sys;
 
 /// How often a monitor in poll mode checks for replies.
 const POLL_EVERY: Duration = Duration::from_millis(1);
-/// A monitor that drained this many replies at once polls next.
+/// A monitor that drained at least this many replies at once polls next.
 const MANY: u64 = 32;
 const CHECK_MEMORY_EVERY: Duration = Duration::from_millis(10);
-/// The longest pause between two starts that fail.
+/// The longest pause after a failed start.
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
 
 /// Changes the number of slots, and starts the monitors of new ones, which start the workers.
@@ -41,7 +42,8 @@ pub(super) fn resize(shared: &Arc<PoolShared>, workers: usize) -> Result<(), Poo
     for (started, &index) in new.iter().enumerate() {
         let monitor = WorkerMonitor { shared: shared.clone(), index };
         if let Err(cause) = start(monitor) {
-            // The state counts the others as monitored: without this, the pool would wait for them.
+            // The state counts the other slots as monitored. Without this, the pool would wait for
+            // them.
             shared.change(|state, _, effects| state.abandon(&new[started..], effects));
             let act = "start a thread";
             return Err(PoolError::Io { act, cause });
@@ -64,7 +66,7 @@ impl WorkerMonitor {
         loop {
             match self.start_worker() {
                 Ok(Some(worker)) => {
-                    // A panic here is a bug. It must cost this worker only: without a monitor, the
+                    // A panic here is a bug. It must cost only this worker: without a monitor, the
                     // pool would wait for the slot for ever.
                     if let Err(error) = catch_panic("a pool's thread", || self.serve(&worker)) {
                         self.end_unusable(&worker, &error);
@@ -124,7 +126,7 @@ impl WorkerMonitor {
             builder = catch_panic("it panicked", || (configure.0)(self.index, builder))
                 .map_err(|cause| PoolError::Io { act: "configure a worker's process", cause })?;
         }
-        // After the closure, since the pool relies on these.
+        // Set after the closure has run, because the pool relies on these.
         let builder = builder.name(name).daemon(false).detached(false).backend(Backend::Process);
         Ok(builder.slot(self.index).unattended())
     }
@@ -145,7 +147,7 @@ impl WorkerMonitor {
             let until = [next_poll, deadline].into_iter().flatten().min();
             worker.link().wait(poll_mode, until);
             // Checked before the replies are drained: if the process had ended by then, no more
-            // follow, and an empty ring is the end.
+            // replies follow, and an empty ring is the end.
             let has_ended = worker.link().has_ended();
             let tend = |is_too_large| {
                 self.shared.change(|state, now, effects| {
@@ -170,8 +172,9 @@ impl WorkerMonitor {
         }
     }
 
-    /// Ends a worker whose process wrote over the memory that it shares with this one, so that
-    /// nothing in it can be trusted, or whose results this process cannot handle.
+    /// Ends a worker that cannot be used: its process has overwritten the memory that it shares
+    /// with this one, so that nothing in it can be trusted, or this process cannot handle its
+    /// results.
     fn end_unusable(&self, worker: &RunningWorker, why: &dyn fmt::Display) {
         let name = worker.process().name();
         diagnostics::error(
@@ -182,7 +185,7 @@ impl WorkerMonitor {
         let _ = worker.process().join();
     }
 
-    /// Delivers the results of what was drained, and returns how many there were.
+    /// Delivers the results in the drained replies. Returns how many there were.
     fn complete(&self, replies: &mut Replies, worker: &RunningWorker) -> Result<u64, Corrupt> {
         let (count, begun) = replies.count()?;
         if count == 0 && !begun {
@@ -255,7 +258,7 @@ impl WorkerMonitor {
         sys::resident_memory(worker.process().pid()).is_some_and(|memory| memory > max)
     }
 
-    /// The process has ended, and all its replies have been taken.
+    /// Called when the process has ended, and all its replies have been taken.
     fn worker_exited(&self, worker: &RunningWorker) {
         let process = worker.process();
         let reason = process.exit_reason().unwrap_or(ExitReason::Unknown);
@@ -274,7 +277,7 @@ impl WorkerMonitor {
     }
 }
 
-/// The pause after a failure that follows `doublings` others.
+/// Returns the pause after a failure that follows `doublings` others.
 fn backoff(first: Duration, doublings: u32) -> Duration {
     first.saturating_mul(1 << doublings.min(10)).min(BACKOFF_MAX)
 }

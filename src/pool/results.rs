@@ -5,11 +5,11 @@ use serde::de::DeserializeOwned;
 use crate::error::TaskError;
 use crate::ipc::wire::{self, Envelope};
 
-/// Results in the order of their tasks: one allocation for all outputs that a monitor drained at
-/// once. Outputs stay encoded until [`next`](Results::next), which runs in the caller's thread.
+/// Results in the order of their tasks, with one allocation for all outputs that a monitor drained
+/// at once. Outputs stay encoded until [`next`](Results::next), which runs in the caller's thread.
 #[derive(Debug)]
 pub(super) struct Results {
-    /// The sink's number of the first task.
+    /// The sink's number for the first task.
     pub(super) first: u64,
     bytes: Vec<u8>,
     items: Vec<TaskResult>,
@@ -18,7 +18,7 @@ pub(super) struct Results {
     offset: usize,
 }
 
-/// All but plain outputs are rare, and boxed to keep these small.
+/// All results but plain outputs are rare, and boxed to keep this type small.
 #[derive(Debug)]
 enum TaskResult {
     /// The length of an output in `bytes`.
@@ -57,12 +57,12 @@ impl Results {
         self.items.push(TaskResult::Failed(Box::new(error)));
     }
 
-    /// The results that [`next`](Results::next) has not returned yet.
+    /// Returns how many results [`next`](Results::next) has not returned yet.
     pub(super) fn len(&self) -> usize {
         self.items.len() - self.taken
     }
 
-    /// The error of the first task, if it failed.
+    /// Returns the error of the first task, if it failed.
     pub(super) fn first_error(&self) -> Option<&TaskError> {
         match self.items.first()? {
             TaskResult::Failed(error) => Some(error),
@@ -70,7 +70,7 @@ impl Results {
         }
     }
 
-    /// Decodes the next result. This runs code of the user: the caller holds no lock.
+    /// Decodes the next result. This runs user code, so the caller must hold no lock.
     pub(super) fn next<T: DeserializeOwned>(
         &mut self,
         task: &'static str,

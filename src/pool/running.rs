@@ -19,7 +19,7 @@ pub(super) struct RunningWorker(Arc<LinkedProcess>);
 struct LinkedProcess {
     link: Arc<ParentEnd>,
     process: Process<()>,
-    /// Notifies the link when the process has ended.
+    /// Its waker notifies the link when the process has ended.
     _exit_slot: WakerSlot,
 }
 

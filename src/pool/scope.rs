@@ -10,7 +10,7 @@ use crate::process::ProcessWorker;
 use crate::sys::lock;
 
 /// Submits tasks that end before [`Pool::scope`] returns. If the body panics, the scope is dropped,
-/// and that cancels the tasks that have not ended.
+/// which cancels the tasks that have not ended.
 ///
 /// ```
 /// use offspring::Pool;
@@ -91,10 +91,10 @@ impl Scope<'_> {
         Ok(task)
     }
 
-    /// Waits for all tasks, and returns the first error that no caller has seen.
+    /// Waits for all tasks. Returns the first error that no caller has seen.
     fn finish(self) -> Option<TaskError> {
         let tasks = std::mem::take(&mut *lock(&self.tasks));
-        // Collected, so that the tasks after one that failed are waited for as well.
+        // Collected, so that the tasks after a failed one are waited for as well.
         let errors: Vec<TaskError> = tasks.iter().filter_map(|task| task.wait_error()).collect();
         errors.into_iter().next()
     }

@@ -34,7 +34,7 @@ impl fmt::Debug for ProcessOptions {
     }
 }
 
-/// More workers than this are a mistake.
+/// A higher number of workers is a mistake.
 const WORKERS_MAX: usize = 4096;
 const NAME_MAX: usize = 100;
 

@@ -55,13 +55,13 @@ impl PoolShared {
         }
     }
 
-    /// Whether this process made the pool. A fork of it has no monitors, but shares the workers'
-    /// rings, so nothing that it does to its copy of the pool may reach them.
+    /// Returns whether this process made the pool. A fork of it has no monitors, but shares the
+    /// workers' rings, so nothing that the fork does to its copy of the pool may reach them.
     pub(super) fn is_here(&self) -> bool {
         !sys::is_fork()
     }
 
-    /// Like [`change`](PoolShared::change), for callers outside of the pool.
+    /// Like [`change`](PoolShared::change), for callers outside the pool.
     fn change_here<R>(
         &self,
         transition: impl FnOnce(&mut State<RunningWorker>, Instant, &mut Effects<RunningWorker>) -> R,
@@ -87,8 +87,8 @@ impl PoolShared {
         let new_room = state.room_for_waiting().saturating_sub(room_before);
         drop(state);
         let woken = if effects.wakes_waiters() { u64::MAX } else { new_room };
-        // No wake-up is lost although the lock is free by now: the threads that wait check the
-        // state and go to sleep in one step under the lock, and a task checks after it has set its
+        // No wake-up is lost although the lock is free by now: a waiting thread checks the state
+        // and goes to sleep in one step under the lock, and a task checks after it has set its
         // waker.
         if woken > 0 {
             self.changed.notify_all();
@@ -100,8 +100,8 @@ impl PoolShared {
     }
 
     fn carry_out(&self, mut effects: Effects<RunningWorker>) {
-        // Workers first, since they can start meanwhile. Counts and events come before the results:
-        // a caller that has joined a task finds it in both.
+        // Workers first, since they can start in the meantime. Counts and events come before the
+        // results, so that a caller that has joined a task finds it in both.
         effects.wake_workers();
         let failed: u64 = effects.failed.iter().map(|(range, _)| range.len()).sum();
         if failed > 0 {
@@ -147,19 +147,20 @@ impl PoolShared {
         Ok(())
     }
 
-    /// Submits a batch unless the pool is full; then `Ok(false)`.
+    /// Submits a batch, unless the pool is full; then returns `Ok(false)`.
     pub(super) fn try_submit(&self, batch: TaskBatch) -> Result<bool, PoolEnd> {
         let batch = Arc::new(batch);
         self.change_here(|state, now, effects| state.submit(&batch, true, now, effects))?
     }
 
-    /// Submits a batch of a map, whose window bounds it in the place of the pool's limit.
+    /// Submits a batch of a map. The map's window bounds it, instead of the pool's limit.
     pub(super) fn submit_unbounded(&self, batch: TaskBatch) -> Result<(), PoolEnd> {
         let batch = Arc::new(batch);
         self.change_here(|state, now, effects| state.submit(&batch, false, now, effects))?.map(drop)
     }
 
-    /// Blocks until the pool is not full, or closed. Another thread may then be faster.
+    /// Blocks until the pool is not full, or is closed. Another thread may then take the room
+    /// first.
     fn wait_for_room(&self) {
         let mut state = lock(&self.state);
         // Counted before the check, under the lock: a transition that makes room then notifies.

@@ -1,8 +1,8 @@
 //! How many processes of a pool are started at the same time.
 //!
-//! Programs that take long to reach `init` share the processors while they start. If all workers of
-//! a large pool started at once, each would take as long as all of them, and none might be ready
-//! before its start timeout.
+//! If a program takes long to reach `init`, its processes share the processors while they start. If
+//! all workers of a large pool started at once, each would take as long as all of them together,
+//! and none might be ready before its start timeout.
 
 use std::sync::{Condvar, Mutex};
 
@@ -29,7 +29,8 @@ impl StartGate {
         StartGate { free: Mutex::new(permits), freed: Condvar::new() }
     }
 
-    /// Blocks while too many others start. Each of those has a start timeout, so the wait ends.
+    /// Blocks while too many others are starting. Each of those has a start timeout, so the wait
+    /// ends.
     pub(super) fn enter(&self) -> StartPermit<'_> {
         let mut free = lock(&self.free);
         while *free == 0 {

@@ -25,9 +25,9 @@ use std::sync::Arc;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct PoolStats {
-    /// The number of tasks that wait for a worker.
+    /// The number of tasks that are waiting for a worker.
     pub queued: u64,
-    /// The number of tasks that run, or were given to the worker that will run them next.
+    /// The number of tasks that are running, or were given to the worker that will run them next.
     pub running: u64,
     /// The number of tasks that returned an output.
     pub done: u64,
@@ -35,7 +35,7 @@ pub struct PoolStats {
     pub failed: u64,
     /// The number of processes that were started to replace one.
     pub restarts: u64,
-    /// The workers, spares and starting ones included.
+    /// The workers, including spares and workers that are starting.
     pub workers: Vec<WorkerStats>,
 }
 
@@ -67,14 +67,14 @@ pub struct WorkerStats {
     pub name: Arc<str>,
     /// The pid of the process; `None` while it starts.
     pub pid: Option<u32>,
-    /// The name of the worker type of the task that it runs.
+    /// The name of the worker type of the task that it is running.
     pub task: Option<&'static str>,
     /// Whether the worker is a spare: ready, and not given tasks until another worker ends.
     pub is_spare: bool,
-    /// The number of tasks that have ended in this worker, its earlier processes included.
+    /// The number of tasks that have ended in this worker, including its earlier processes.
     pub done: u64,
     /// The resident memory of the process, in bytes; `None` if it is not known.
     pub memory: Option<u64>,
-    /// The fraction of the time since the process was ready in which it had a task: 0 to 1.
+    /// The fraction of the time since the process was ready for which it had a task: 0 to 1.
     pub busy: f64,
 }

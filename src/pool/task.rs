@@ -60,7 +60,7 @@ pub struct Task<T> {
     slot: Option<WakerSlot>,
 }
 
-/// Where the result of one task goes.
+/// The sink of one task's result.
 #[derive(Debug, Default)]
 pub(super) struct TaskCell {
     state: Mutex<CellState>,
@@ -75,8 +75,8 @@ enum CellState {
     /// The task has not ended, and no thread is blocked until it does.
     #[default]
     Pending,
-    /// Threads are blocked at the condition variable. Apart from `Pending` since a notification
-    /// costs a system call even if it wakes no thread.
+    /// Threads are blocked at the condition variable. Separate from `Pending`, because a
+    /// notification costs a system call even if it wakes no thread.
     Awaited,
     Ended(Results),
     Taken,
@@ -154,14 +154,14 @@ impl<T: DeserializeOwned> Task<T> {
         self.take(state)
     }
 
-    /// Like [`join`](Task::join), but blocks for up to `timeout`, and can be called again after
+    /// Like [`join`](Task::join), but blocks for at most `timeout`, and can be called again after
     /// that. The timeout does not affect the task.
     ///
     /// # Errors
     ///
     /// [`Timeout`](TaskTimeoutError::Timeout) if the task has not ended;
-    /// [`Taken`](TaskTimeoutError::Taken) if an earlier call has returned its result; else why the
-    /// task has no output.
+    /// [`Taken`](TaskTimeoutError::Taken) if an earlier call has returned its result; otherwise why
+    /// the task has no output.
     pub fn join_timeout(&self, timeout: Duration) -> Result<T, TaskTimeoutError> {
         match self.cell.wait(&Deadline::after(timeout)) {
             Ok(state) => Ok(self.take(state)?),
@@ -270,10 +270,11 @@ impl<T> Task<T> {
         !lock(&self.cell.state).is_pending()
     }
 
-    /// Ends the task, and returns at once. If it has not begun, it never will; if it runs, its
-    /// process is killed and replaced.
+    /// Ends the task, and returns at once. If it has not begun, it never will. If it is running,
+    /// its process is killed and replaced.
     ///
-    /// The task then ends with [`TaskError::Cancelled`], or with its output if that was on its way.
+    /// The task then ends with [`TaskError::Cancelled`], or with its output if that was already on
+    /// its way.
     pub fn cancel(&self) {
         if !self.is_finished() {
             self.cell.cancel();
@@ -282,8 +283,8 @@ impl<T> Task<T> {
         }
     }
 
-    /// Returns the pid of the process that runs the task, or `None` if it has not begun or has
-    /// ended.
+    /// Returns the pid of the process that is running the task, or `None` if the task has not begun
+    /// or has ended.
     #[must_use]
     pub fn pid(&self) -> Option<u32> {
         let sink: Arc<dyn Sink> = self.cell.clone();

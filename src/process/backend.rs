@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::error::SpawnError;
 
-/// Chooses the backend for a whole program.
+/// The variable that chooses the backend for a whole program.
 const VARIABLE: &str = "OFFSPRING_BACKEND";
 
 /// Where a worker runs: in a process of its own, or on a thread of this one.
@@ -54,7 +54,7 @@ pub enum Backend {
 }
 
 impl Backend {
-    /// The backend for a builder that chooses none.
+    /// Returns the backend for a builder that chooses none.
     pub(crate) fn of_program() -> Result<Backend, SpawnError> {
         match std::env::var_os(VARIABLE) {
             None => Ok(Backend::Process),
@@ -68,7 +68,7 @@ impl Backend {
     }
 }
 
-/// The value of `OFFSPRING_BACKEND` that chooses it: `process` or `inline`.
+/// Shows the value of `OFFSPRING_BACKEND` that chooses it: `process` or `inline`.
 impl fmt::Display for Backend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {

@@ -1,9 +1,9 @@
 //! Starting a child.
 //!
-//! The order of a start: first everything that can be wrong with the program (no `init`, an
+//! A start has this order: first everything that can be wrong with the program (no `init`, an
 //! unregistered worker, bad options, a value that does not encode), then the parent's own
-//! resources, then the process. So most errors cost no process, and those after the exec end it:
-//! see `parent::starting`.
+//! resources, then the process. So most errors occur before there is a process, and those after the
+//! exec end it: see `parent::starting`.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -82,7 +82,7 @@ pub struct ProcessBuilder {
     generation: u32,
     slot: Option<u32>,
     detached: bool,
-    /// Nobody gets the handle, so nobody could read a pipe.
+    /// The program gets no handle, so nothing could read a pipe.
     unattended: bool,
     logs: LogTarget,
     pub(super) setup: Setup,
@@ -135,7 +135,7 @@ impl ProcessBuilder {
         self.detached
     }
 
-    /// Sets where records go that the child logs with the `log` crate. Default:
+    /// Sets where the records go that the child logs with the `log` crate. Default:
     /// [`LogTarget::Parent`].
     ///
     /// The parent's level and filters apply, even if they change later. Records carry the
@@ -185,8 +185,8 @@ impl ProcessBuilder {
         self
     }
 
-    /// Adds several arguments. An empty list also replaces the default: without any other argument,
-    /// the child gets none.
+    /// Adds several arguments. An empty list replaces the default as well: the child then gets no
+    /// arguments, unless others are added.
     pub fn args<A: AsRef<OsStr>>(
         mut self,
         arguments: impl IntoIterator<Item = A>,
@@ -227,13 +227,13 @@ impl ProcessBuilder {
         self
     }
 
-    /// Sets how long the child may take to end once its worker has returned. After that it is
-    /// killed, and [`join`](Process::join) returns the output all the same. Default: 10 seconds;
+    /// Sets how long the child may take to exit after its worker has returned. After that it is
+    /// killed, but [`join`](Process::join) still returns the output. Default: 10 seconds;
     /// `Duration::MAX` for no limit.
     ///
-    /// In that time the exit hooks and static destructors of libraries run, which may hang, and
-    /// tools for coverage write their files. The time in which the child waits for its own children
-    /// does not count.
+    /// This is when the exit hooks and static destructors of libraries run, which may hang, and
+    /// when coverage tools write their files. The time for which the child waits for its own
+    /// children does not count.
     pub fn exit_timeout(mut self, timeout: Duration) -> ProcessBuilder {
         self.exit_timeout = Some(timeout);
         self
@@ -252,7 +252,7 @@ impl ProcessBuilder {
         self
     }
 
-    /// For a process whose handle stays inside this crate.
+    /// Marks a process whose handle stays inside this crate.
     pub(crate) fn unattended(mut self) -> ProcessBuilder {
         self.unattended = true;
         self
@@ -311,8 +311,8 @@ impl ProcessBuilder {
         }
         let identity = self.identity(registered)?;
         self.check()?;
-        // Before the child exists: its end must find the reaper running, and an exit of this
-        // program must find the hook.
+        // Before the child exists: when the child ends, the reaper must be running, and if this
+        // program exits, the hook must be installed.
         exit::start_services().map_err(SpawnError::io("start the reaper thread"))?;
         let timeout = self.start_timeout.unwrap_or(START_TIMEOUT);
         if self.backend.map_or_else(Backend::of_program, Ok)? == Backend::Inline {
@@ -340,7 +340,7 @@ impl ProcessBuilder {
             OutgoingValue::Channel { end, has_hooks } => (None, Some(end), has_hooks),
         };
         let image = match self.program {
-            // This process's own image is executed: there is nothing to compare.
+            // This process's own image is executed, so there is nothing to compare.
             None => None,
             Some(_) => {
                 Some(sys::image_identity().map_err(SpawnError::io("read this program's image"))?)
@@ -367,8 +367,8 @@ impl ProcessBuilder {
         };
         let after = [channel.as_ref().map(AsFd::as_fd), their_liveness.as_ref().map(AsFd::as_fd)];
         starting.send_hello(&hello, &stdio, &after)?;
-        // The child has its own copies now. It would wait in vain for the end of a pipe that this
-        // process still holds.
+        // The child has its own copies now. If this process kept the other ends, it would never see
+        // the end of a pipe.
         drop((stdio, channel, their_liveness));
         starting.wait_started()?;
         let process = starting.finish(&identity, worker, liveness, pipes)?;
@@ -436,8 +436,8 @@ impl ProcessBuilder {
         })
     }
 
-    /// Executes the image. Returns also the identity of the pipe that is its early stderr, and the
-    /// descriptors that become its stdin and stdout later.
+    /// Executes the image. Also returns the identity of the pipe that is its early stderr, and the
+    /// descriptors that later become its stdin and stdout.
     fn exec(
         self,
         name: &str,
@@ -446,7 +446,7 @@ impl ProcessBuilder {
     ) -> Result<(StartingChild, (u64, u64), [Option<OwnedFd>; 2], ParentPipes), SpawnError> {
         let stdio_error = || SpawnError::io("set up stdin, stdout and stderr");
         let open = |stdio: Stdio, which| stdio.open(which, name).map_err(stdio_error());
-        // Without a descriptor, the child's stdin is empty.
+        // If there is no descriptor for it, the child's stdin is empty.
         let (stdin, stdin_end) = match self.stdin.filter(|stdin| !stdin.is_null()) {
             Some(stdin) => open(stdin, 0).map(|(stdin, end)| (Some(stdin), end))?,
             None => (None, ParentStdio::None),
@@ -514,7 +514,8 @@ impl ProcessBuilder {
     }
 }
 
-/// Says what of a start failed: a step of its setup, the working directory, or the program.
+/// Names the part of the start that failed: a step of its setup, the working directory, or the
+/// program.
 fn start_error(cause: io::Error, command: &Command, limits: &[Limit]) -> SpawnError {
     if let Some((act, cause)) = sys::failed_step(&cause, limits) {
         return SpawnError::Io { act, cause };
@@ -538,11 +539,11 @@ fn start_error(cause: io::Error, command: &Command, limits: &[Limit]) -> SpawnEr
     SpawnError::Io { act: act.into(), cause }
 }
 
-/// Ends a child for which there is no pidfd, by std's own means.
+/// Ends a child for which there is no pidfd, with std's own means.
 fn unwatched(name: &str, mut child: Child, cause: io::Error) -> SpawnError {
     if cause.raw_os_error() == Some(sys::NO_SUCH_PROCESS) {
-        // It has ended, and host code took its status: its pid may belong to another process
-        // already.
+        // It has ended, and host code took its status, so its pid may already belong to another
+        // process.
         return SpawnError::Died {
             name: name.to_owned(),
             pid: child.id(),
@@ -555,7 +556,7 @@ fn unwatched(name: &str, mut child: Child, cause: io::Error) -> SpawnError {
     SpawnError::io("watch the new process")(cause)
 }
 
-/// Refuses names that the system would accept, but split at the wrong `=`.
+/// Rejects names that the system would accept but split at the wrong `=`.
 fn check_variable(name: &OsStr) -> Result<(), SpawnError> {
     if !name.is_empty() && !name.as_encoded_bytes().contains(&b'=') {
         return Ok(());

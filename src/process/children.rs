@@ -48,8 +48,8 @@ impl ChildProcess {
     }
 }
 
-/// Returns the children of this process that run now, in the order of their start, without the
-/// detached ones.
+/// Returns the running children of this process, in the order of their start. Detached ones are not
+/// included.
 ///
 /// ```
 /// use offspring::ProcessBuilder;

@@ -1,24 +1,25 @@
-//! What the macros generate for each argument, so that one that cannot be sent is one error.
+//! Makes an argument that cannot be sent a single, helpful compile error. The macros use this for
+//! each argument.
 //!
-//! Serde's derive alone would report such a type four times, and name none of the ways out. So the
-//! macros ask a constant, [`Probe::CROSSES`], report a type that does not cross by a failed
-//! assertion, and give the derive functions that compile for every type.
+//! Serde's derive alone would report such a type four times, without naming a remedy. So the macros
+//! ask a constant, [`Probe::CROSSES`]. A type that does not cross fails an assertion with a helpful
+//! message, and the derive gets functions that compile for every type, so that it adds no errors.
 
 use std::marker::PhantomData;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserializer, Serialize, Serializer};
 
-/// Asks whether values of `T` can be sent to another process.
+/// Tells whether values of `T` can be sent to another process.
 #[derive(Debug)]
 pub struct Probe<T>(PhantomData<T>);
 
 impl<T: Serialize + DeserializeOwned> Probe<T> {
-    /// Exists only for types that cross, for which it hides [`Otherwise::CROSSES`].
+    /// Exists only for types that cross, and then hides [`Otherwise::CROSSES`].
     pub const CROSSES: bool = true;
 }
 
-/// The answer for all other types.
+/// The answer for all types that do not cross.
 pub trait Otherwise {
     /// `false`, for a type that does not cross.
     const CROSSES: bool = false;
@@ -26,7 +27,7 @@ pub trait Otherwise {
 
 impl<T> Otherwise for Probe<T> {}
 
-/// Serde's functions for a type that crosses, or that does not.
+/// Serde's functions for the fields of generated types, whether their types cross or not.
 #[derive(Debug)]
 pub struct Crossing<const CROSSES: bool>;
 
@@ -51,7 +52,7 @@ impl<T: Serialize + DeserializeOwned> Cross<T> for Crossing<true> {
     }
 }
 
-/// For programs that the failed assertion keeps from being compiled.
+/// Exists so that serde's derive compiles. The failed assertion keeps the program from being built.
 impl<T> Cross<T> for Crossing<false> {
     fn serialize<S: Serializer>(_: &T, _: S) -> Result<S::Ok, S::Error> {
         unreachable!("the type does not cross")

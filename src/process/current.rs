@@ -7,12 +7,13 @@ use crate::process::child::control;
 use crate::process::identity::{self, Identity};
 use crate::process::inline_context;
 
-/// The identity of the inline worker on this thread, or of this process.
+/// Returns the identity of the inline worker on this thread, or of this process.
 fn current_identity() -> Arc<Identity> {
     inline_context::identity().unwrap_or_else(identity::of_process)
 }
 
-/// The process that runs the calling code, or the [inline](crate::process::Backend::Inline) worker.
+/// The process that runs the calling code, or the [inline](crate::process::Backend::Inline) worker
+/// that does.
 ///
 /// This is plain data: dropping it does nothing.
 ///
@@ -63,12 +64,13 @@ impl CurrentProcess {
         self.identity.generation
     }
 
-    /// Returns the number of its place in a pool, as
-    /// [`PoolBuilder::process`](crate::PoolBuilder::process) gets it; `None` outside a pool.
+    /// Returns the number of its place in a pool, which is the one that
+    /// [`PoolBuilder::process`](crate::PoolBuilder::process) passes to its closure; `None` outside
+    /// a pool.
     ///
     /// A replacement has the number of the process that it replaces, and no two processes of a pool
-    /// have one number at the same time. So it selects what each worker must have for itself: a
-    /// GPU, a port, a scratch directory.
+    /// have the same number at the same time. So it can select what each worker must have for
+    /// itself: a GPU, a port, a scratch directory.
     ///
     /// ```
     /// use offspring::Pool;
@@ -108,7 +110,7 @@ impl CurrentProcess {
 
     /// Waits until it is asked to stop, but no longer than `timeout`. Returns whether it was asked.
     ///
-    /// In a loop, this is a pause between rounds that a stop cuts short.
+    /// In a loop, this is a pause between rounds that a request to stop cuts short.
     ///
     /// ```
     /// use std::time::Duration;
@@ -217,7 +219,7 @@ pub fn current() -> CurrentProcess {
     CurrentProcess { identity: current_identity() }
 }
 
-/// The process itself, even on the thread of an inline worker.
+/// Returns the process itself, even on the thread of an inline worker.
 pub(crate) fn this_process() -> CurrentProcess {
     CurrentProcess { identity: identity::of_process() }
 }

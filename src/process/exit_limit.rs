@@ -1,9 +1,9 @@
-//! A limit for the end of a child whose worker has returned.
+//! A limit for the exit of a child whose worker has returned.
 //!
-//! Exit hooks and static destructors of libraries run then, and one that hangs would leave the
-//! parent waiting for a result that it has already been sent. The system's timer kills the process:
-//! no thread can be relied on at that time. This crate's own hook, which waits for the child's
-//! children, is not limited.
+//! During the exit, hooks and static destructors of libraries run. If one of them hangs, the parent
+//! would wait for the end of a process whose result it already has. So a timer of the system kills
+//! the process; at that time no thread can be relied on. This crate's own hook, which waits for the
+//! child's children, is not limited.
 
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -13,21 +13,22 @@ use crate::sys;
 static LIMIT: OnceLock<Duration> = OnceLock::new();
 
 pub(super) fn set(limit: Duration) {
-    // A timer with a time of zero never fires.
+    // A timer that is set to zero never fires.
     let _ = LIMIT.set(limit.max(Duration::from_millis(1)));
 }
 
-/// Begins with the first exit hook. Rust flushes stdout before that, and the reader of a pipe may
-/// take its time.
+/// Has the limit begin with the first exit hook. Rust flushes stdout before that, and the reader of
+/// a pipe may take its time.
 pub(super) fn begin_at_exit() {
     extern "C" fn begin_now() {
         begin();
     }
-    // Hooks run in reverse order, so this is the first one.
+    // Hooks run in reverse order, so this one runs first.
     sys::at_exit(begin_now);
 }
 
-/// Begins anew: the process ends within the limit. Does nothing in the program itself.
+/// Starts the time again: the process must end within the limit from now. Does nothing in the
+/// program itself.
 pub(super) fn begin() {
     if let Some(&limit) = LIMIT.get() {
         sys::end_within(Some(limit));

@@ -1,8 +1,8 @@
-//! `ProcessGroup`: processes of which the first failure ends the others.
+//! `ProcessGroup`: processes that are stopped when one of them fails.
 //!
-//! No thread waits for the members. Each has a waker in its record, which the reaper, or whoever
-//! joins the member, runs at its end. It takes the member out of the group, and asks the others to
-//! stop if that was a failure.
+//! No thread waits for the members. Each member's record holds a waker, which runs at the member's
+//! end, on the reaper's thread or on a thread that joins. The waker takes the member out of the
+//! group and, if that was a failure, asks the others to stop.
 
 use std::fmt;
 use std::io;
@@ -22,28 +22,27 @@ use crate::process::spawn_hook;
 use crate::process::worker::ProcessWorker;
 use crate::sys;
 
-/// The default of [`ProcessGroup::grace`], which is OTP's.
+/// The default of [`ProcessGroup::grace`], taken from OTP.
 const GRACE: Duration = Duration::from_secs(5);
 
 /// Processes that succeed or fail together: when one fails, the others are stopped, and
 /// [`join`](ProcessGroup::join) returns which one and why.
 ///
-/// Dropping the group ends all its processes and waits for that: each is asked to stop, gets SIGTERM
-/// if it still runs after the [`grace`](ProcessGroup::grace), and SIGKILL after a second grace. So no
-/// process outlives its group. At the end of the program, groups that were not dropped are ended in
-/// the same way.
+/// Dropping the group ends all its processes and waits for their end. Each is asked to stop, gets
+/// SIGTERM if it still runs after the [`grace`](ProcessGroup::grace), and SIGKILL after a second
+/// grace. So no process outlives its group. At the end of the program, groups that were not dropped
+/// are ended in the same way.
 ///
-/// A process *fails* when its worker panics, returns an `Err`, exits or is ended by a signal. A
-/// worker that returns another value has succeeded, and the others run on. A process that this
+/// A process *fails* when its worker panics, returns an `Err`, exits, or is ended by a signal. A
+/// worker that returns any other value has succeeded, and the others continue. A process that this
 /// program ends ([`kill`](Process::kill), [`stop`](Process::stop)) has not failed. The group reacts
 /// at once, whether or not a thread waits in `join`.
 ///
-/// [`spawn`](ProcessGroup::spawn) returns a [`Member`], with which the program can
-/// [`join`](Process::join) the output of that process, of whatever type, after the group has ended or
-/// before.
+/// [`spawn`](ProcessGroup::spawn) returns a [`Member`]. The program can [`join`](Process::join) it
+/// for the output of that process, of whatever type, before or after the group has ended.
 ///
-/// It is what `std::thread::scope` is for threads, `TaskGroup` for Python's tasks, and a supervisor
-/// with `one_for_all` that restarts nothing in OTP. To have processes restarted, use a
+/// Other libraries have `std::thread::scope` for threads, `TaskGroup` in Python, and in OTP a
+/// supervisor with `one_for_all` that restarts nothing. To have processes restarted, use a
 /// [`Supervisor`](crate::Supervisor).
 ///
 /// ```
@@ -126,7 +125,7 @@ impl<T> Waitable for Member<T> {
 
 struct GroupShared {
     state: Mutex<GroupState>,
-    /// Notified when no member runs any more.
+    /// Notified when no member is running any more.
     ended: Condvar,
     wakers: Arc<WakerSet>,
 }
@@ -135,9 +134,9 @@ struct GroupState {
     grace: Duration,
     /// Those that run.
     members: Vec<Running>,
-    /// The first failure, and how the others ended that ran then.
+    /// The first failure, and how the members ended that were still running then.
     failure: Option<GroupError>,
-    /// How long a member may take that is started although the group ends.
+    /// The grace of members that are started while the group is ending.
     stopping: Option<Duration>,
 }
 
@@ -170,10 +169,10 @@ impl GroupShared {
         let stopping = state.stopping;
         drop(state);
         if let Some(grace) = stopping {
-            // The group has begun to end while this process was started.
+            // The group began to end while this process was being started.
             record.request_stop(grace);
         }
-        // Its waker found no such member if it ended before it was added.
+        // If it ended before it was added, its waker found no such member.
         self.note_end(record.id);
     }
 
@@ -212,7 +211,7 @@ impl GroupShared {
         }
     }
 
-    /// Asks all members to stop, and those that are started later.
+    /// Asks all members to stop, including those that are started later.
     fn request_stop(&self, grace: Option<Duration>) {
         let mut state = sys::lock(&self.state);
         let grace = grace.unwrap_or(state.grace);
@@ -247,12 +246,11 @@ impl ProcessGroup {
     }
 
     /// Sets how long a process may take to stop when another one has failed, or when the group is
-    /// dropped: after that it gets SIGTERM, and after a second grace SIGKILL. With `Duration::MAX` no
-    /// signal follows. Default: 5 seconds.
+    /// dropped. After that it gets SIGTERM, and after a second grace SIGKILL. With `Duration::MAX`
+    /// no signal follows. Default: 5 seconds.
     ///
-    /// A worker learns of the request by
-    /// [`is_stopping`](crate::process::CurrentProcess::is_stopping). One that is blocked in a call,
-    /// such as `get`, is ended by the signal.
+    /// A worker sees the request in [`is_stopping`](crate::process::CurrentProcess::is_stopping). A
+    /// worker that is blocked in a call, such as `get`, is ended by the signal.
     pub fn grace(self, grace: Duration) -> ProcessGroup {
         sys::lock(&self.shared.state).grace = grace;
         self
@@ -263,7 +261,7 @@ impl ProcessGroup {
     /// # Errors
     ///
     /// [`SpawnError::GroupEnding`] if a process of the group has failed, or the group was stopped;
-    /// and the errors of [`ProcessBuilder::spawn`]. The group goes on after each of them.
+    /// and the errors of [`ProcessBuilder::spawn`]. None of them affects the group.
     pub fn spawn<W: ProcessWorker>(&self, worker: W) -> Result<Member<W::Output>, SpawnError> {
         self.spawn_with(ProcessBuilder::new(), worker)
     }
@@ -315,17 +313,17 @@ impl ProcessGroup {
 
     /// Waits until all processes of the group have ended. An empty group has ended.
     ///
-    /// It may be called again, even from several threads at once. It waits as long as a process
-    /// runs; to limit that, wait for the group with [`wait_any_timeout`](crate::wait_any_timeout),
-    /// or [`stop`](ProcessGroup::stop) it.
+    /// It may be called again, even from several threads at once. It has no limit of its own: to
+    /// limit the wait, use [`wait_any_timeout`](crate::wait_any_timeout) on the group, or
+    /// [`stop`](ProcessGroup::stop) it.
     ///
     /// # Errors
     ///
-    /// A [`GroupError`] if a process failed, with its name, its reason, and how those ended that were
-    /// stopped for it.
+    /// A [`GroupError`] if a process failed. It names the process, the reason, and how those ended
+    /// that were stopped because of it.
     pub fn join(&self) -> Result<(), GroupError> {
         self.shared.wait_ended();
-        // So that the log records of the members have arrived.
+        // After this, the log records of the members have arrived.
         spawn_hook::after_end(None);
         sys::lock(&self.shared.state).failure.clone().map_or(Ok(()), Err)
     }
@@ -346,13 +344,13 @@ impl ProcessGroup {
     /// Stops all processes: asks them to stop, and waits until they have ended. The group starts no
     /// more processes.
     ///
-    /// One that does not react gets SIGTERM after `grace`, and SIGKILL after a second `grace`; see
-    /// [`Process::stop`].
+    /// A process that does not stop gets SIGTERM after `grace`, and SIGKILL after a second `grace`;
+    /// see [`Process::stop`].
     ///
     /// # Errors
     ///
-    /// A [`GroupError`] if a process failed before, or by itself on the way. One that was ended by a
-    /// signal of this call has not failed.
+    /// A [`GroupError`] if a process failed before the call, or failed on its own during it. A
+    /// process that was ended by a signal of this call has not failed.
     ///
     /// ```
     /// use std::time::Duration;
@@ -395,13 +393,13 @@ impl ProcessGroup {
         running.iter().for_each(|member| member.kill(KillCause::Kill));
     }
 
-    /// Returns the number of processes that run.
+    /// Returns the number of processes that are running.
     #[must_use]
     pub fn len(&self) -> usize {
         sys::lock(&self.shared.state).members.len()
     }
 
-    /// Returns whether no process of the group runs.
+    /// Returns whether no process of the group is running.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -410,7 +408,7 @@ impl ProcessGroup {
 
 impl Drop for ProcessGroup {
     fn drop(&mut self) {
-        // A fork has a copy of the group, and none of its processes.
+        // A fork has a copy of the group, but the processes are not its own.
         if !sys::is_fork() {
             self.shared.request_stop(None);
             self.shared.wait_ended();

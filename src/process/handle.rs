@@ -25,9 +25,9 @@ use crate::process::stdio::ParentPipes;
 ///
 /// # States
 ///
-/// A child that is starting has no handle: [`spawn`](crate::ProcessBuilder::spawn) returns when the
-/// worker runs, or with an error and without a process. So a child runs first, and then has ended
-/// for ever:
+/// A child that is starting has no handle: [`spawn`](crate::ProcessBuilder::spawn) returns once the
+/// worker runs, or returns an error once there is no process. So a child that has a handle is
+/// running, or has ended for good:
 ///
 /// | | while it runs | after `run` has returned | after any other end |
 /// | --- | --- | --- | --- |
@@ -44,8 +44,8 @@ use crate::process::stdio::ParentPipes;
 /// | drop | it keeps running | frees the output | nothing |
 /// | end of the program | waits; stops a daemon; leaves a detached one alone | nothing | nothing |
 ///
-/// A suspended process (SIGSTOP) counts as running. `run` has returned once its output has arrived:
-/// a process that dies while it sends its output has ended otherwise.
+/// A suspended process (SIGSTOP) counts as running. `run` counts as returned once its output has
+/// arrived: a process that dies while it sends its output belongs in the last column.
 ///
 /// ```
 /// use std::time::Duration;
@@ -81,8 +81,8 @@ impl<T: DeserializeOwned> Process<T> {
     /// Waits for the end of the process and returns the output of `run`.
     ///
     /// Unlike the `join` of a thread, it may be called again, even from several threads at once:
-    /// each call decodes the output anew. An output that contains something that exists only once,
-    /// such as a [`Receiver`](crate::Receiver), goes to the first call.
+    /// each call decodes the output anew. If the output contains something that exists only once,
+    /// such as a [`Receiver`](crate::Receiver), only the first call gets it.
     ///
     /// It waits as long as the process runs; [`join_timeout`](Process::join_timeout) limits that.
     ///
@@ -135,7 +135,7 @@ impl<T: DeserializeOwned> Process<T> {
             StoredOutput::Taken => return Err(JoinError::Taken { name, pid }.into()),
             StoredOutput::Here(envelope) => envelope,
         };
-        // None if it contains something that exists only once.
+        // `None` if it contains something that exists only once.
         let envelope = match envelope.try_clone() {
             Some(copy) => {
                 *output = StoredOutput::Here(envelope);
@@ -158,8 +158,8 @@ impl<T> Process<T> {
         JoinTimeoutError::Timeout { name: self.record.name.clone(), pid: self.record.pid, after }
     }
 
-    /// Waits for the end of the process, and then until its last lines and log records are passed
-    /// on.
+    /// Waits for the end of the process, and then until its last lines and log records have been
+    /// passed on.
     pub(super) fn await_end(&self, deadline: Option<Instant>) {
         if self.record.join(deadline) {
             self.pipes.flush(deadline);
@@ -177,8 +177,8 @@ impl<T> Process<T> {
         self.record.is_alive()
     }
 
-    /// Returns the pid. After the end of the process the system may reuse it; no method here uses
-    /// it for a signal.
+    /// Returns the pid. After the end of the process the system may reuse it. No method here sends
+    /// a signal by pid.
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.record.pid

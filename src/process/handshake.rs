@@ -1,11 +1,11 @@
 //! Every message between parent and child, and the constants that both sides need.
 //!
 //! Parent and child are connected by a *control socket*: a packet socket pair, whose other end the
-//! child gets as stdin and moves away at once. All that the child needs is in the socket before the
-//! child runs: one packet, [`Hello`], with plain data, the worker's value if it is short, and
-//! descriptors: stdio, the channel of a longer value, and the liveness pipe. So a start takes one
-//! message each way, neither side waits for the other without a limit, and nothing listens that a
-//! stranger could connect to.
+//! child gets as stdin and moves away at once. Everything that the child needs is in the socket
+//! before the child runs. It is one packet, [`Hello`], with plain data, the worker's value if it is
+//! short, and descriptors: stdio, the channel of a longer value, and the liveness pipe. So a start
+//! takes one message each way, neither side waits for the other without a limit, and nothing
+//! listens that another program could connect to.
 //!
 //! Later the same socket carries the child's panics and its output. They do not go through
 //! ipc-channel, because a panic may be ipc-channel's own.
@@ -34,8 +34,8 @@ pub(super) const EXIT_PANIC: i32 = 101;
 
 /// The longest packet on a control socket: a panic with its backtrace.
 pub(super) const PACKET_MAX: usize = 32 << 10;
-/// A longer output goes through a channel. Together with a few panics, this fits the socket's
-/// buffer, which the parent does not read before the child's end.
+/// An output that is longer than this goes through a channel. Together with a few panics, a shorter
+/// one fits the socket's buffer, which the parent does not read before the child ends.
 const OUTPUT_MAX: usize = 16 << 10;
 
 /// Parent to child: the first message. It carries descriptors in this order: those that `stdio`
@@ -44,7 +44,7 @@ const OUTPUT_MAX: usize = 16 << 10;
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Hello {
     pub(super) version: u32,
-    /// The image that must run; `None` if the parent executed its own.
+    /// The image that must be running; `None` if the parent executed its own.
     pub(super) image: Option<[u64; 4]>,
     /// The parent's [registry fingerprint](crate::process::registry::fingerprint).
     pub(super) registry: u64,
@@ -58,7 +58,7 @@ pub(super) struct Hello {
     pub(super) keeps_descriptors: bool,
     /// True if it outlives its parent. Then it has no liveness pipe.
     pub(super) detached: bool,
-    /// True if only its parent's SIGTERM and SIGHUP have an effect.
+    /// True if only the parent's SIGTERM and SIGHUP have an effect on it.
     pub(super) shielded: bool,
     /// How long the exit hooks of its libraries may take.
     pub(super) exit_timeout: Duration,
@@ -70,7 +70,7 @@ pub(super) struct Hello {
 
 impl Hello {
     /// Checks that the reader runs the same program as the writer. The error names the difference.
-    /// `fingerprint` is the reader's.
+    /// `fingerprint` computes the reader's.
     pub(super) fn check(&self, fingerprint: impl FnOnce() -> u64) -> Result<(), String> {
         let Some(expected) = self.image else {
             return Ok(());
@@ -80,7 +80,7 @@ impl Hello {
         if image == expected {
             return Ok(());
         }
-        // Another file may be a copy of the same program: compare the length and the workers.
+        // Another file may be a copy of the same program, so compare the length and the workers.
         if image[2] != expected[2] || fingerprint() != self.registry {
             return Err("another executable, or another build, was started".to_owned());
         }
@@ -128,7 +128,7 @@ pub(super) enum ChildMessage {
 }
 
 impl ChildMessage {
-    /// Changes the text of a message that refuses the start.
+    /// Changes the text, if the message refuses the start.
     pub(super) fn map_text(self, change: impl FnOnce(String) -> String) -> ChildMessage {
         match self {
             ChildMessage::Mismatch(text) => ChildMessage::Mismatch(change(text)),
@@ -154,11 +154,11 @@ pub(super) fn send_output(socket: BorrowedFd<'_>, output: Envelope) -> io::Resul
 /// Takes the output out of the channel that came with [`ChildMessage::ReturnedParcel`].
 pub(super) fn open_parcel(fds: Vec<OwnedFd>) -> io::Result<Envelope> {
     let receiver: CheckedReceiver<Envelope> = channel_around(fds.into_iter().next())?;
-    // Its sender filled the channel before it sent the message.
+    // The sender filled the channel before it sent the message.
     receiver.recv(&Deadline::now()).map_err(WaitEnd::into_io)
 }
 
-/// The output of [`ChildMessage::Returned`].
+/// Returns the output in [`ChildMessage::Returned`].
 pub(super) fn envelope_of(bytes: Vec<u8>) -> io::Result<Envelope> {
     Envelope::new(EncodedValue { bytes, handles: Vec::new() })
 }
@@ -210,13 +210,13 @@ fn parse<M: DeserializeOwned>(bytes: &[u8]) -> io::Result<M> {
         .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
 }
 
-/// The parent's next message, which stays in the socket.
+/// Returns the parent's next message, and leaves it in the socket.
 pub(super) fn peek(socket: BorrowedFd<'_>) -> Option<ParentMessage> {
     let bytes = sys::peek_packet::<16>(socket)?;
     wire::decode(&bytes, Vec::new()).ok()
 }
 
-/// The receiving end of a channel that was sent as a descriptor.
+/// Returns the receiving end of a channel that was sent as a descriptor.
 pub(super) fn channel_around<M>(socket: Option<OwnedFd>) -> io::Result<CheckedReceiver<M>> {
     CheckedReceiver::adopt(socket.ok_or_else(|| io::Error::other("no descriptor came with it"))?)
 }
@@ -264,7 +264,7 @@ mod tests {
         frames
     }
 
-    /// `OFFSPRING_MUTATIONS` is their number (default: 50,000).
+    /// `OFFSPRING_MUTATIONS` sets how many (default: 50,000).
     #[test]
     fn changed_packets_are_messages_or_errors() {
         let count = std::env::var("OFFSPRING_MUTATIONS")
@@ -273,7 +273,7 @@ mod tests {
         for round in 0..count {
             let mut frame = frames[round % frames.len()].clone();
             random.mutate(&mut frame);
-            // Each is parsed as all three, two of which it is not.
+            // Each packet is parsed as each of the three, and is invalid as two of them.
             errors += usize::from(parse::<Hello>(&frame).is_err());
             errors += usize::from(parse::<ChildMessage>(&frame).is_err());
             errors += usize::from(parse::<ParentMessage>(&frame).is_err());

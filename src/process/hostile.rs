@@ -11,7 +11,7 @@ pub(crate) fn control_socket() -> Option<OwnedFd> {
     super::child::control::socket()
 }
 
-/// One of each message that a child sends, encoded, and one that it does not send.
+/// Each message that a child sends, encoded, and one that no child sends.
 pub(crate) fn child_messages() -> Vec<Vec<u8>> {
     let text = || "\u{1b}[31mtext".to_owned();
     let report = PanicReport::new(text(), Some(text()), None, Some(text()));

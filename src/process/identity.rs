@@ -46,7 +46,7 @@ pub(super) fn set(identity: Identity) {
     let _ = IDENTITY.set(Arc::new(identity));
 }
 
-/// The identity of this process. A process that never ran `init` is a main program.
+/// Returns the identity of this process. A process that never ran `init` is a main program.
 pub(super) fn of_process() -> Arc<Identity> {
     IDENTITY.get().cloned().unwrap_or_else(|| Arc::new(Identity::of_main()))
 }
@@ -56,7 +56,7 @@ pub(super) fn set_entry(entry: Entry) -> bool {
     ENTRY.set(entry).is_ok()
 }
 
-/// How a child of this process reaches `init`; `None` if this process never did.
+/// Returns how a child of this process reaches `init`; `None` if this process never did.
 pub(super) fn entry() -> Option<&'static Entry> {
     ENTRY.get()
 }

@@ -22,10 +22,10 @@ use crate::process::run::{RunOutcome, RunWorker};
 use crate::process::stdio::ParentPipes;
 use crate::process::value::IncomingValue;
 
-/// As much as the main thread of a process has.
+/// The stack size of a process's main thread.
 const STACK: usize = 8 << 20;
 
-/// Tells `spawn` that the worker runs, or why it does not.
+/// Reports to `spawn` that the worker runs, or why it does not.
 type Started = mpsc::SyncSender<Result<(), String>>;
 
 pub(super) fn spawn<T: DeserializeOwned>(
@@ -71,13 +71,13 @@ fn run_on_thread(
 ) {
     inline_context::enter(context);
     let outcome = run(value, &|| {
-        // Before `spawn` returns: its caller finds the worker among the active children.
+        // Before `spawn` returns, so that its caller finds the worker among the active children.
         reaper::adopt(record.clone());
         let _ = started.send(Ok(()));
     });
     let last_panic = inline_context::leave();
     let outcome = match outcome {
-        // It never ran, and has no handle.
+        // The worker never ran, and has no handle.
         Err(message) => {
             let _ = started.send(Err(message));
             return;
@@ -85,13 +85,13 @@ fn run_on_thread(
         Ok(outcome) => outcome,
     };
     let panic = match &outcome {
-        // The last panic may be another one, which the worker caught.
+        // The last panic on this thread may be another one, which the worker caught.
         RunOutcome::Panicked(message) => {
             last_panic.filter(|report| report.message == panic_report::cut_message(message.clone()))
         }
         _ => None,
     };
-    // In this order: once a join returns, the worker is not among the active children.
+    // In this order, so that once a join returns, the worker is not among the active children.
     reaper::release(record.id);
     record.end_inline(outcome, panic);
 }

@@ -21,8 +21,8 @@ pub(super) struct StopRequest {
 
 impl StopRequest {
     pub(super) fn request(&self) {
-        // Under the lock: a waiter that has just read the flag is not asleep yet and would miss the
-        // notification.
+        // Under the lock: otherwise, a waiter that has read the flag and is not asleep yet would
+        // miss the notification.
         let _changing = sys::lock(&self.changing);
         self.requested.store(true, Ordering::Release);
         self.changed.notify_all();
@@ -59,8 +59,8 @@ thread_local! {
 
 /// Reads this thread's context; `None` if no inline worker runs on it.
 fn with<R>(read: impl FnOnce(&mut InlineContext) -> R) -> Option<R> {
-    // It cannot be read while the thread is being destroyed, or by a panic hook that interrupts a
-    // read.
+    // It cannot be read while the thread is being destroyed, or by a panic hook that interrupts
+    // another read.
     let result = CONTEXT.try_with(|context| {
         context.try_borrow_mut().ok().and_then(|mut context| context.as_mut().map(read))
     });
@@ -72,7 +72,7 @@ pub(super) fn enter(context: InlineContext) {
     CONTEXT.set(Some(context));
 }
 
-/// Ends that, and returns the last panic on this thread.
+/// Ends the inline worker's time on this thread, and returns the last panic here.
 pub(super) fn leave() -> Option<PanicReport> {
     CONTEXT.take().and_then(|context| context.panic)
 }

@@ -14,8 +14,8 @@ impl<T: DeserializeOwned> Process<T> {
     /// Like [`join`](Process::join), but asynchronous, on any executor. Requires the feature
     /// `async`.
     ///
-    /// `process.await` and `(&process).await` do the same. Dropping the future leaves the process
-    /// as it is; it can be joined again.
+    /// `process.await` and `(&process).await` do the same. Dropping the future does not affect the
+    /// process, which can be joined again.
     ///
     /// # Errors
     ///

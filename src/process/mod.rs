@@ -1,4 +1,4 @@
-//! Processes: builders, handles, and what the types around them return.
+//! Processes: builders, handles, and the types that they return.
 //!
 //! The types that most programs name ([`Process`], [`ProcessBuilder`], [`Stdio`], [`ExitReason`],
 //! the two errors) are in the crate's root, too.

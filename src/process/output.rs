@@ -11,8 +11,8 @@ use crate::ipc::deadline::{Deadline, WaitEnd};
 use crate::process::handle::Process;
 use crate::sys;
 
-/// The bytes that are read after the end of a child: more than a pipe holds, but limited, because
-/// children of the child may write for ever.
+/// The most bytes that are read after the end of a child. It is more than a pipe holds, but
+/// limited, because children of the child may go on writing for ever.
 const LAST_MAX: usize = 1 << 20;
 
 /// The captured stdout and stderr of a process, and the result of its join.
@@ -41,7 +41,7 @@ const LAST_MAX: usize = 1 << 20;
 pub struct Output<T> {
     /// The bytes that it wrote to stdout, if that was [`piped`](crate::Stdio::piped) and not taken.
     pub stdout: Vec<u8>,
-    /// The bytes that it wrote to stderr, likewise.
+    /// The bytes that it wrote to stderr, under the same condition.
     pub stderr: Vec<u8>,
     /// The result of [`Process::join`].
     pub result: Result<T, JoinError>,
@@ -50,8 +50,8 @@ pub struct Output<T> {
 impl<T: DeserializeOwned> Process<T> {
     /// Waits for the end of the process, and reads its piped stdout and stderr meanwhile.
     ///
-    /// A piped stdin that was not taken is closed first. The call does not wait for what children
-    /// of the process write after its end.
+    /// A piped stdin that was not taken is closed first. What children of the process write after
+    /// its end is not waited for.
     ///
     /// ```
     /// use offspring::{ProcessBuilder, Stdio};
@@ -78,7 +78,7 @@ impl<T: DeserializeOwned> Process<T> {
     }
 
     /// Like [`join_with_output`](Process::join_with_output), but waits no longer than `timeout`.
-    /// The next call returns the bytes that this one has read, too.
+    /// The next call also returns the bytes that this one has read.
     ///
     /// # Errors
     ///
@@ -121,11 +121,12 @@ impl<T> Process<T> {
             match pidfd.as_ref().map(|pidfd| pidfd.wait_or_any(&pipes, deadline)) {
                 Some(Ok(Some(false))) => self.read(0),
                 Some(Ok(Some(true))) | None => ended = true,
-                // At the deadline, or without memory to wait with: the join that follows decides.
+                // At the deadline, or if there is no memory to wait with, the join that follows
+                // decides.
                 Some(Ok(None) | Err(_)) => return,
             }
         }
-        // After its end, so that its last words are in the pipes.
+        // Read after its end, so that its last words are in the pipes.
         if ended {
             self.read(LAST_MAX);
         }

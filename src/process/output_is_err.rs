@@ -1,7 +1,7 @@
-//! Finds out whether the output of a worker is the `Err` of a `Result`.
+//! Determines whether the output of a worker is the `Err` of a `Result`.
 //!
-//! The type of an output is known only where it is encoded. There, a serializer that reads the name
-//! of the variant, and nothing inside it, answers the question.
+//! The type of an output is known only where it is encoded. There, a serializer that reads only the
+//! name of the variant, and nothing inside it, gives the answer.
 
 use std::fmt;
 
@@ -9,14 +9,14 @@ use serde::Serialize;
 use serde::ser::{self, Impossible, Serializer};
 
 pub(super) fn is_err<T: Serialize>(output: &T) -> bool {
-    // Other types may do what they like in their `serialize`, so they are not asked.
+    // Only `Result` is asked: the `serialize` of another type may do anything.
     let is_result = std::any::type_name::<T>().starts_with("core::result::Result<");
     is_result && matches!(output.serialize(OutputProbe), Err(VariantName(name)) if name == "Err")
 }
 
 struct OutputProbe;
 
-/// The variant that was serialized, or nothing.
+/// The variant that was serialized, or an empty name.
 #[derive(Debug)]
 struct VariantName(&'static str);
 
@@ -36,7 +36,7 @@ impl ser::Error for VariantName {
 
 type Nothing = Impossible<std::convert::Infallible, VariantName>;
 
-/// Implements methods that find no `Result`.
+/// Implements the methods of all kinds of values that are not a `Result`.
 macro_rules! no_result {
     ($($method:ident($($argument:ty),*) -> $ok:ty;)+) => {$(
         fn $method(self, $(_: $argument),*) -> Result<$ok, VariantName> {

@@ -10,7 +10,7 @@ pub(super) const MESSAGE_MAX: usize = 8 << 10;
 const THREAD_MAX: usize = 1 << 10;
 const BACKTRACE_MAX: usize = 16 << 10;
 
-/// The report of a panic, made in the panic hook.
+/// Makes the report of a panic, in the panic hook.
 pub(super) fn in_hook(info: &PanicHookInfo<'_>) -> PanicReport {
     let backtrace = Backtrace::capture();
     let backtrace = (backtrace.status() == BacktraceStatus::Captured)
@@ -23,7 +23,7 @@ pub(super) fn in_hook(info: &PanicHookInfo<'_>) -> PanicReport {
     )
 }
 
-/// The report of a panic that no hook saw: without location and backtrace.
+/// Makes the report of a panic that no hook saw: it has no location and no backtrace.
 pub(super) fn of_message(message: String) -> PanicReport {
     PanicReport::new(cut_message(message), None, thread_name(), None)
 }

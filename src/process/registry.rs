@@ -1,5 +1,5 @@
-//! The workers of this program, found by name: an address of a function is not valid in another
-//! process.
+//! The workers of this program, found by name, because the address of a function is not valid in
+//! another process.
 
 use std::any::TypeId;
 use std::collections::HashMap;
@@ -45,15 +45,15 @@ impl TestPath {
     }
 }
 
-/// The same test of this program each time, if it has one.
+/// Returns the path of a test of this program, the same one each time, if there is one.
 pub(super) fn a_test() -> Option<&'static str> {
     inventory::iter::<TestPath>.into_iter().map(TestPath::in_harness).min()
 }
 
 struct Registry {
     by_name: HashMap<&'static str, &'static Registration>,
-    /// Sorted by name, so that a worker has the same index in all processes of the program: its
-    /// number.
+    /// Sorted by name, so that a worker has the same index in all processes of the program. The
+    /// index is its number.
     numbered: Vec<(&'static str, &'static Registration)>,
     duplicate: Option<(&'static str, String, String)>,
     fingerprint: u64,
@@ -87,7 +87,7 @@ fn registry() -> &'static Registry {
     })
 }
 
-/// A number that differs between programs with different workers.
+/// Returns a number that differs between programs with different workers.
 pub(super) fn fingerprint() -> u64 {
     registry().fingerprint
 }
@@ -109,27 +109,28 @@ pub(super) fn check(name: &'static str) -> Result<(), SpawnError> {
     }
 }
 
-/// The actor type that the worker with this name runs, if it runs one.
+/// Returns the actor type that the worker with this name runs, if it runs one.
 pub(crate) fn actor_of(name: &str) -> Option<&'static str> {
     let registration = registry().by_name.get(name)?;
     (registration.actor)()
 }
 
-/// How to run the worker with this name.
+/// Returns how to run the worker with this name.
 pub(super) fn find(name: &str) -> Option<RunWorker> {
-    // A child asks once, so building the map would not pay.
+    // A child asks once, so it would not pay to build the map.
     let mut all = inventory::iter::<Registration>.into_iter();
     all.find(|registration| (registration.name)() == name).map(|registration| registration.run)
 }
 
-/// The number of the worker with this name, for [`find_number`] in another process of this program.
+/// Returns the number of the worker with this name, for [`find_number`] in another process of this
+/// program.
 pub(super) fn number(name: &'static str) -> Result<u32, SpawnError> {
     check(name)?;
     let number = registry().numbered.binary_search_by_key(&name, |&(name, _)| name);
     number.map(|number| number as u32).map_err(|_| SpawnError::NotRegistered { worker: name })
 }
 
-/// How to perform the worker with this number as a task.
+/// Returns how to perform the worker with this number as a task.
 pub(crate) fn find_number(number: u32) -> Option<Perform> {
     let (_, registration) = registry().numbered.get(number as usize)?;
     Some(registration.perform)

@@ -19,13 +19,12 @@ pub(crate) enum RunOutcome {
         /// It is the `Err` of a `Result`.
         is_err: bool,
     },
-    /// It returned a value that does not encode, or that there is no memory for.
+    /// It returned a value that does not encode, or that does not fit into memory.
     Unsendable(String),
     Panicked(String),
 }
 
-/// Decodes the worker, calls `started`, and runs the worker. The error is the reason why it was not
-/// decoded.
+/// Decodes the worker, calls `started`, and runs the worker. The error says why it was not decoded.
 pub(crate) type RunWorker = fn(IncomingValue, &dyn Fn()) -> Result<RunOutcome, String>;
 
 /// The body of a [`RunWorker`].
@@ -36,7 +35,7 @@ pub(super) fn run<W: DeserializeOwned, T: Serialize + DeserializeOwned>(
 ) -> Result<RunOutcome, String> {
     let worker: W = value.decode()?;
     started();
-    // The encoding is inside, too: it drops the output, and that may panic.
+    // Encoding happens inside the closure because it drops the output, which may panic.
     let run = || {
         let output = run(worker);
         let is_err = is_err(&output);

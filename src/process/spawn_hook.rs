@@ -64,10 +64,10 @@ pub(crate) struct NewChild<'a> {
 /// A module's part in every start. It is registered with `inventory`, because this layer does not
 /// know the modules above it.
 pub(crate) struct SpawnHook {
-    /// Identifies the hook in parent and child; unique in the program.
+    /// Identifies the hook in parent and child. Unique in the program.
     pub(crate) name: &'static str,
-    /// In the parent: returns a payload for the child, if there is one. It cannot make the start
-    /// fail.
+    /// In the parent: returns a payload for the child, if the module has one. It cannot make the
+    /// start fail.
     pub(crate) prepare: fn(&NewChild<'_>) -> Option<EncodedValue>,
     /// In the child, before its worker runs.
     pub(crate) receive: fn(Envelope),
@@ -89,7 +89,7 @@ fn hooks() -> impl Iterator<Item = &'static SpawnHook> {
     inventory::iter::<SpawnHook>()
 }
 
-/// In the parent: the payloads for a new child, if there are any.
+/// In the parent: returns the payloads for a new child, if there are any.
 pub(super) fn prepare(child: &NewChild<'_>) -> Option<HookPayloads> {
     let payloads = hooks().filter_map(|hook| {
         let encoded = (hook.prepare)(child)?;
@@ -100,7 +100,7 @@ pub(super) fn prepare(child: &NewChild<'_>) -> Option<HookPayloads> {
 }
 
 impl HookPayloads {
-    /// Sends them through the channel that is the child's.
+    /// Sends them through the channel that belongs to the child.
     pub(super) fn send(self, channel: CheckedSender<HookPayloads>) -> io::Result<()> {
         let sent = wire::send(&channel, &self);
         // The handles in them are now in flight, and the hub has to count them.
@@ -109,7 +109,7 @@ impl HookPayloads {
     }
 }
 
-/// In the child: receives the payloads from the channel, which contains the worker next.
+/// In the child: receives the payloads from the channel, in which the worker comes next.
 pub(super) fn receive<M>(channel: CheckedReceiver<M>) -> io::Result<CheckedReceiver<M>> {
     let channel: CheckedReceiver<HookPayloads> = channel.to();
     let payloads = channel.recv(&Forever).map_err(|end| end.into_failed().into_io())?;

@@ -57,7 +57,7 @@ pub(super) enum ParentStdio {
 }
 
 impl ParentStdio {
-    /// Returns a pipe for the handle, or adds it to those that the relay reads.
+    /// Returns a pipe for the handle, or adds the pipe to those that the relay reads.
     fn split<P: From<OwnedFd>>(self, relayed: &mut Vec<Arc<RelayedPipe>>) -> Option<P> {
         match self {
             ParentStdio::None => None,
@@ -77,7 +77,7 @@ impl Stdio {
         Stdio(StdioKind::Inherit)
     }
 
-    /// `/dev/null`: reads are at the end of the file, and writes are discarded.
+    /// `/dev/null`: reads return the end of the file, and writes are discarded.
     #[must_use]
     pub fn null() -> Stdio {
         Stdio(StdioKind::Null)
@@ -132,11 +132,11 @@ impl Stdio {
         matches!(self.0, StdioKind::Prefixed)
     }
 
-    /// Opens both ends: the child's, and the parent's. `which` is 0 for stdin, 1 for stdout, 2 for
+    /// Opens both ends, the child's and the parent's. `which` is 0 for stdin, 1 for stdout, 2 for
     /// stderr.
     pub(super) fn open(&self, which: u8, name: &str) -> io::Result<(OwnedFd, ParentStdio)> {
         match &self.0 {
-            // If it is closed in this process, the child gets an empty one.
+            // If it is closed in this process, the child gets `/dev/null`.
             StdioKind::Inherit => {
                 Ok((sys::own_stdio(which)?.map_or_else(null, Ok)?, ParentStdio::None))
             }
@@ -217,16 +217,16 @@ impl ParentPipes {
         }
     }
 
-    /// Waits until the relay has printed the last lines of a child that has ended.
-    /// Returns the last kilobyte of the child's stderr, as far as this process has read it: if it
-    /// is prefixed, or piped and read by `join_with_output`.
+    /// Waits until the relay has printed the last lines of a child that has ended. Returns the last
+    /// kilobyte of the child's stderr, if this process has read it: it reads a stderr that is
+    /// prefixed, or piped and collected by `join_with_output`.
     pub(super) fn stderr_tail(&self) -> String {
         let relayed = self.relayed.iter().find_map(|pipe| pipe.stderr_tail());
         relayed.unwrap_or_else(|| relay::tail_text(&self.captured[1]))
     }
 
     pub(super) fn flush(&self, deadline: Option<Instant>) {
-        // If the relay is blocked, it is blocked for all of them: stop at the first timeout.
+        // If the relay is blocked for one pipe, it is blocked for all: stop at the first timeout.
         self.relayed.iter().all(|pipe| pipe.flush(deadline));
     }
 }

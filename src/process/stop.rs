@@ -1,4 +1,4 @@
-//! Ending a child: by a request, by signals, together with its descendants; or detaching it.
+//! Ending a child by a request or by signals, alone or with its descendants; and detaching it.
 
 use std::time::Duration;
 
@@ -42,9 +42,9 @@ impl<T> Process<T> {
 
     /// Asks the process to stop, and returns at once.
     ///
-    /// From then on [`is_stopping`](crate::process::CurrentProcess::is_stopping) is `true` in the
-    /// process. If it still runs after `grace`, it gets SIGTERM (as from
-    /// [`terminate`](Process::terminate)); if it still runs after a second `grace`, SIGKILL.
+    /// From then on [`is_stopping`](crate::process::CurrentProcess::is_stopping) returns `true` in
+    /// the process. If it still runs after `grace`, it gets SIGTERM (as from
+    /// [`terminate`](Process::terminate)), and after a second `grace` SIGKILL.
     ///
     /// To stop many processes at the same time, ask all of them first and [`join`](Process::join)
     /// them afterwards. A worker that returns in time has [returned](ExitReason::Returned), and
@@ -102,11 +102,12 @@ impl<T> Process<T> {
     /// (Children of this crate end with their parent in any case, but without the chance to handle
     /// SIGTERM.)
     ///
-    /// Every process is found that is a descendant at the time of the call, or is started by one
-    /// during the call: all are suspended, generation by generation, before the first gets its
-    /// signal. No other process gets a signal, even if pids are reused meanwhile. Not found are
-    /// processes that were orphaned before the call; processes of other users may not be signalled.
-    /// The call needs `/proc` and one descriptor for each process, and takes milliseconds.
+    /// The call finds every process that is a descendant when it begins, or that a descendant
+    /// starts in the meantime: it suspends all of them, generation by generation, before the first
+    /// one gets its signal. No other process gets a signal, even if pids are reused in the
+    /// meantime. The call does not find processes that were orphaned before it, and it may lack the
+    /// permission to signal processes of other users. It needs `/proc` and one descriptor for each
+    /// process, and takes milliseconds.
     pub fn terminate_tree(&self) {
         self.record.terminate_tree();
     }
@@ -143,12 +144,12 @@ impl<T> Process<T> {
     /// That holds even if this process is killed right after the call. While both run, this process
     /// still reaps the other when it ends, so no zombie is left;
     /// [`active_children`](crate::active_children) does not contain it. In the detached process,
-    /// [`parent`](crate::parent) returns whether this one still runs. What the two share ends as
-    /// with any other end of a process: queues and channels that this process owns are
-    /// `Disconnected` there, and a piped stdout has no reader. The process stays in the session and
-    /// the process group of this one, so closing the terminal ends both.
+    /// [`parent`](crate::parent) shows whether this one is still running. When this process ends,
+    /// the two lose what they share: queues and channels that this process owns are `Disconnected`
+    /// in the other, and a piped stdout has no reader. The detached process stays in the session
+    /// and the process group of this one, so closing the terminal ends both.
     ///
-    /// To keep a handle, detach the process at its start:
+    /// To keep a handle, start the process detached:
     /// [`ProcessBuilder::detached`](crate::ProcessBuilder::detached).
     ///
     /// ```no_run

@@ -13,7 +13,7 @@ use crate::process::child::panic_hook;
 /// How a task ended.
 #[derive(Debug)]
 pub(crate) enum TaskOutcome {
-    /// Its output was appended to the buffer; this belongs to it.
+    /// Its output was appended to the buffer. The side data belongs to it.
     Returned(SideData),
     /// Boxed to keep the common case small.
     Failed(Box<TaskFailure>),
@@ -65,7 +65,7 @@ pub(super) fn perform<W: DeserializeOwned, T: Serialize + DeserializeOwned>(
         Ok(worker) => worker,
         Err(error) => return TaskOutcome::failed(TaskFailure::BadValue(error.to_string())),
     };
-    // The encoding is inside, too: it drops the output, and that may panic.
+    // Encoding happens inside the closure because it drops the output, which may panic.
     let run = || wire::encode_into(&run(worker), Shape::of::<T>(), output);
     match catch_unwind(AssertUnwindSafe(run)) {
         Ok(Ok(side_data)) => {

@@ -8,7 +8,8 @@ use crate::process::parent::reaper;
 /// How long a child that is ending may take.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Checks that no process that the calling thread started still runs. Call it at the end of a test.
+/// Checks that no process that the calling thread started is still running. Call it at the end of a
+/// test.
 ///
 /// Other threads may be running other tests, so their processes do not count. A process that is
 /// about to end has two seconds to do so.

@@ -57,7 +57,7 @@ pub enum Resource {
     Cpu,
     /// Bytes of heap and data (`RLIMIT_DATA`).
     Data,
-    /// Bytes of a file that the process writes (`RLIMIT_FSIZE`).
+    /// The longest file that the process can write, in bytes (`RLIMIT_FSIZE`).
     FileSize,
     /// Bytes of locked memory (`RLIMIT_MEMLOCK`).
     LockedMemory,
@@ -99,8 +99,8 @@ mod sealed {
 /// [`spawn`](ProcessBuilder::spawn) returns [`SpawnError::Io`](crate::SpawnError::Io), which names
 /// the step.
 ///
-/// All options except `arg0` and `process_group` need a fork in place of `posix_spawn`, so a start
-/// takes longer the more memory this process uses.
+/// All options except `arg0` and `process_group` need a fork in place of `posix_spawn`, so the more
+/// memory this process uses, the longer a start takes.
 ///
 /// ```
 /// use offspring::ProcessBuilder;
@@ -199,11 +199,11 @@ pub trait ProcessBuilderExt: sealed::Sealed {
     /// Default: `false`, but `true` for the workers of pools, for actors, and for children of
     /// supervisors.
     ///
-    /// A service manager, `docker stop` or a terminal that closes sends such a signal to all
+    /// A service manager, `docker stop`, or a terminal that closes sends such a signal to all
     /// processes of a group at once. In a shielded child that has no effect: the parent decides
-    /// what it means, for example to finish the tasks that run. [`terminate`](crate::Process::terminate)
-    /// ends the child as before, and so does SIGKILL. A handler that the worker installs takes the
-    /// place of the shield. SIGINT does nothing in any child.
+    /// what it means, for example to finish the tasks that are running.
+    /// [`terminate`](crate::Process::terminate) still ends the child, and so does SIGKILL. A
+    /// handler that the worker installs replaces the shield. SIGINT does nothing in any child.
     fn shielded(self, shielded: bool) -> Self;
 
     /// Runs `hook` in the new process before it executes this program, after all other options. May

@@ -1,8 +1,8 @@
 //! A worker's value on its way to its process.
 //!
-//! A short value without handles is part of the first message. Any other goes through a channel,
-//! whose receiving end is sent to the child. In both cases the value is encoded, and an error
-//! returned, before a process is started.
+//! A short value without handles is part of the first message. Any other value goes through a
+//! channel, whose receiving end is sent to the child. In both cases the value is encoded before a
+//! process is started, so an encoding error starts nothing.
 //!
 //! Raw handles of ipc-channel in a user's types are not part of the encoding. Those of a value
 //! travel in a channel of their own, whose receiving end accompanies the value.
@@ -36,7 +36,7 @@ pub(super) enum OutgoingValue {
     },
 }
 
-/// The same value, in the child.
+/// The same value, as the child receives it.
 #[derive(Debug)]
 pub(crate) enum IncomingValue {
     Bytes(Vec<u8>),
@@ -87,7 +87,7 @@ pub(super) fn send_inline<W: Serialize + DeserializeOwned>(
     Ok(IncomingValue::Channel(end))
 }
 
-/// A channel that contains the payloads of the spawn hooks, if there are any.
+/// Returns a channel that contains the payloads of the spawn hooks, if there are any.
 fn hook_channel(child: &NewChild<'_>) -> Result<Option<Channel>, SpawnError> {
     let Some(payloads) = spawn_hook::prepare(child) else {
         return Ok(None);
@@ -103,7 +103,8 @@ fn encode<W: Serialize + DeserializeOwned>(
     worker: &W,
 ) -> Result<(EncodedValue, Option<OwnedFd>), SpawnError> {
     let act = "send the worker";
-    // The raw handles that an earlier value left on this thread must not be sent with this one.
+    // An earlier value may have left raw handles on this thread. They must not be sent with this
+    // one.
     wire::drop_raw_handles().map_err(SpawnError::io(act))?;
     match wire::encode_with_raw_handles(worker, Shape::of::<W>()) {
         Ok(encoded) => {

@@ -13,8 +13,8 @@ use crate::process::{run, task};
 
 /// A type that is registered as a worker. Derive it; see [`ProcessWorker`].
 ///
-/// `#[derive(Worker)]` registers a type without generic parameters, under its path. A generic type
-/// derives the trait too, and the program registers each instance that it spawns:
+/// `#[derive(Worker)]` registers a type without generic parameters under its path. A generic type
+/// derives the trait too, but the program has to register each instance that it spawns:
 /// `offspring::register!(Sum<f32>);`.
 ///
 /// ```
@@ -51,7 +51,7 @@ pub trait Worker: Sized + 'static {
         std::any::type_name::<Self>()
     }
 
-    /// The path of the actor type, if the worker runs an actor.
+    /// Returns the path of the actor type, if the worker runs an actor.
     #[doc(hidden)]
     fn actor_name() -> Option<&'static str> {
         None
@@ -118,7 +118,7 @@ pub trait ProcessWorker: Worker + Serialize + DeserializeOwned {
 }
 
 impl Registration {
-    /// The entry of one worker type.
+    /// Returns the entry of one worker type.
     #[must_use]
     pub const fn of<W: ProcessWorker>(file: &'static str, line: u32) -> Registration {
         Registration {
@@ -134,7 +134,7 @@ impl Registration {
     }
 }
 
-/// The number of a worker in this program.
+/// Returns the number of a worker in this program.
 pub(crate) fn number<W: ProcessWorker>() -> Result<u32, SpawnError> {
     registry::number(W::worker_name())
 }

@@ -2,8 +2,8 @@
 //!
 //! A future does what a waiting thread does, one step in each poll. It counts as a waiting thread,
 //! and takes or puts its item in the poll that completes it. So a future that is dropped has taken
-//! nothing and put nothing. It then no longer counts, and an item that the owner sent for it is
-//! recalled, or goes to the next one that waits in this process.
+//! nothing and put nothing. After that it no longer counts, and an item that the owner sent for it
+//! is recalled, or goes to the next thread or future that waits in this process.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -49,12 +49,13 @@ impl Handle {
         &self,
         item: T,
     ) -> Result<(), PutError<T>> {
-        // Encoded once, before the first wait: the item may hold what can be moved only once.
+        // Encoded once, before the first wait, because the item may hold things that can be moved
+        // only once.
         let mut bytes = Vec::new();
         let put = match encode(&item, &mut bytes) {
             Ok((None, _)) => self.put_encoded(NewItem::Bytes(&bytes)).await,
             Ok((Some(envelope), along)) => {
-                // Handles in it are on their way now, or have no receiver.
+                // Handles in the item are on their way now, or no process will receive them.
                 hub::announce();
                 along.restore_unless_sent(self.put_encoded(NewItem::Parcel(envelope)).await)
             }
@@ -136,7 +137,7 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
     /// Like [`put`](Queue::put), but does not block the thread. Needs the feature `async`, and
     /// works with every executor.
     ///
-    /// A future that is dropped before it completes has put nothing, and drops the item.
+    /// If the future is dropped before it completes, nothing is put, and the item is dropped.
     ///
     /// # Errors
     ///
@@ -162,7 +163,7 @@ impl<T: Serialize + DeserializeOwned> JoinableQueue<T> {
     /// Like [`put`](JoinableQueue::put), but does not block the thread. Needs the feature `async`,
     /// and works with every executor.
     ///
-    /// A future that is dropped before it completes has put nothing, and drops the item.
+    /// If the future is dropped before it completes, nothing is put, and the item is dropped.
     ///
     /// # Errors
     ///

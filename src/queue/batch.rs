@@ -1,4 +1,4 @@
-//! Many items in one call: what has to be done once is done once per batch.
+//! Many items in one call: work that need not be done for each item is done once per batch.
 
 use std::collections::VecDeque;
 
@@ -15,7 +15,8 @@ use crate::queue::handle::{Got, Handle};
 use crate::queue::item::{NewItem, Taken};
 use crate::queue::outcome::{QueueFailure, with_item};
 
-/// The number of items that are pulled from an iterator before they are put. More gain nothing.
+/// The number of items that are pulled from an iterator before they are put. A larger number gains
+/// nothing.
 const BATCH: usize = 64;
 const BATCH_BYTES: usize = 16 << 10;
 
@@ -27,8 +28,8 @@ struct Batch {
 }
 
 impl Batch {
-    /// Adds an item. Returns whether that was possible: not if it is large, holds handles or does
-    /// not encode.
+    /// Adds an item. Returns whether that was possible: it is not if the item is large, holds
+    /// handles or does not encode.
     fn push<T: Serialize + DeserializeOwned>(&mut self, item: &T) -> bool {
         let start = self.bytes.len();
         let plain = match wire::encode_into(item, Shape::of::<T>(), &mut self.bytes) {
@@ -62,7 +63,7 @@ impl Batch {
         &self.bytes[start..self.ends[index]]
     }
 
-    /// The items from this one on.
+    /// Returns the items from this one on.
     fn rest(&self, from: usize) -> impl ExactSizeIterator<Item = &[u8]> {
         (from..self.len()).map(|index| self.item(index))
     }
@@ -113,7 +114,7 @@ impl Handle {
         }
     }
 
-    /// Returns how many items were put, and why that was not all.
+    /// Puts the items of a batch. Returns how many were put and, if that was not all, why.
     fn put_batch<L: TimeLimit>(
         &self,
         batch: &Batch,
@@ -121,7 +122,7 @@ impl Handle {
     ) -> (usize, Option<WaitEnd<L::Elapsed, QueueFailure>>) {
         let mut done = 0;
         while done < batch.len() {
-            // One waits for room, and others find some with it.
+            // Wait for room for one item, and then put as many others as there is room for.
             match self.put_some(batch, done, limit) {
                 Ok(more) => done += more,
                 Err(end) => return (done, Some(end)),
@@ -145,7 +146,7 @@ impl Handle {
             Handle::Remote(remote) => {
                 let attached = remote.attached(limit)?;
                 attached.put(first, limit)?;
-                // The next call reports an error of these.
+                // The next call reports an error of this one.
                 attached.put_more(batch.rest(from + 1)).unwrap_or(0)
             }
         };
@@ -171,8 +172,8 @@ impl Handle {
         Ok(self.decode_with_more(first, max)?)
     }
 
-    /// Takes up to `max` items in all, and decodes them. One that does not decode is the error only
-    /// if there is no other.
+    /// Takes up to `max` items in all, and decodes them. Returns the error of an item that does not
+    /// decode only if there is no other item.
     fn decode_with_more<T: DeserializeOwned>(
         &self,
         first: Taken,

@@ -36,7 +36,7 @@ impl<Q> QueueBuilder<Q> {
         QueueBuilder { options: QueueOptions::default(), queue: PhantomData }
     }
 
-    /// Sets what the queue is for.
+    /// Sets the purpose of the queue.
     pub(crate) fn kind(mut self, kind: QueueKind) -> Self {
         self.options.kind = kind;
         self
@@ -68,12 +68,12 @@ impl<Q> QueueBuilder<Q> {
         self
     }
 
-    /// Sets the maximum number of dead letters that are kept. When there is one more, the oldest is
+    /// Sets the maximum number of dead letters that are kept. When it is exceeded, the oldest is
     /// dropped. Default: 1024.
     ///
-    /// Whatever the maximum, the letters keep at most 64 descriptors open, of which each handle in
-    /// them needs one, and so does an item of more than 32 KiB. With more, the oldest letter that
-    /// has some is dropped.
+    /// Whatever the maximum, the letters keep at most 64 descriptors open. Each handle in a letter
+    /// needs one, and so does an item of more than 32 KiB. If they would need more, the oldest
+    /// letter that has some is dropped.
     pub fn max_dead_letters(mut self, letters: usize) -> Self {
         self.options.max_dead_letters = letters;
         self

@@ -21,8 +21,8 @@ use crate::queue::role::Role;
 ///
 /// [`Queue::consumer`] and [`Queue::split`] make it. It can be cloned and sent to other processes
 /// like the queue itself. As long as a process has one, or one is on its way, the queue has a
-/// consumer; [`Producer`](crate::queue::Producer) explains what that means for the end of the queue. A program that only
-/// passes consumers on to its children should keep none.
+/// consumer; [`Producer`](crate::queue::Producer) explains what that means for the end of the
+/// queue. A program that only passes consumers on to its children should keep none itself.
 ///
 /// ```
 /// use offspring::queue::{GetError, Producer};
@@ -52,8 +52,9 @@ pub struct Consumer<T> {
 ///
 /// [`JoinableQueue::consumer`] and [`JoinableQueue::split`] make it. It can be cloned and sent to
 /// other processes like the queue itself. As long as a process has one or a [`Delivery`] of it, or
-/// one is on its way, the queue has a consumer; [`JoinableProducer`](crate::queue::JoinableProducer) explains what that means for
-/// the end of the queue. A program that only passes consumers on to its children should keep none.
+/// one is on its way, the queue has a consumer;
+/// [`JoinableProducer`](crate::queue::JoinableProducer) explains what that means for the end of the
+/// queue. A program that only passes consumers on to its children should keep none itself.
 ///
 /// ```
 /// use offspring::queue::JoinableConsumer;
@@ -170,7 +171,7 @@ macro_rules! consuming {
         }
 
         impl<T> $consumer<T> {
-            /// The event source of a selector.
+            /// Returns the event source of a selector.
             pub(crate) fn target(&self) -> Option<Arc<dyn EventSource>> {
                 self.queue.target()
             }

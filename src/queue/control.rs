@@ -1,4 +1,4 @@
-//! `Control` and `JoinableControl`: handles that close and join, and neither put nor take. And the
+//! `Control` and `JoinableControl`: handles that close and join, and neither put nor take. Also the
 //! methods of queues that make one-way handles.
 
 use std::fmt;
@@ -23,7 +23,8 @@ use crate::queue::role::Role;
 /// does not affect other handles.
 ///
 /// [`Queue::control`] makes it. It can be cloned and sent to other processes like the queue itself.
-/// It is no producer and no consumer, so the queue [ends](Producer#the-end) as if it did not exist.
+/// It is neither a producer nor a consumer, so it has no influence on [the end](Producer#the-end)
+/// of the queue.
 ///
 /// ```
 /// use offspring::Queue;
@@ -49,9 +50,9 @@ pub struct Control<T> {
 /// it does not affect other handles.
 ///
 /// [`JoinableQueue::control`] makes it. It can be cloned and sent to other processes like the queue
-/// itself. It is no producer and no consumer, so the queue [ends](JoinableProducer#the-end) as if it
-/// did not exist: a program whose children produce and consume can keep it to join the queue, and
-/// hangs neither when all producers nor when all consumers have died.
+/// itself. It is neither a producer nor a consumer, so it has no influence on [the
+/// end](JoinableProducer#the-end) of the queue. A program whose children produce and consume can
+/// keep it to join the queue: it never hangs, even if all producers or all consumers have died.
 ///
 /// ```
 /// use offspring::queue::{JoinableConsumer, JoinableProducer};
@@ -91,7 +92,7 @@ one_way!(JoinableControl, JoinableQueue, true, Role::Control);
 closing!(JoinableControl, JoinableQueue);
 joining!(JoinableControl);
 
-/// The makers of one-way handles.
+/// Implements the methods of a queue that make one-way handles.
 macro_rules! narrowing {
     ($queue:ident, $producer:ident, $consumer:ident, $control:ident) => {
         impl<T> $queue<T> {
@@ -99,15 +100,15 @@ macro_rules! narrowing {
                 $queue::from_handle(self.handle.narrowed(role))
             }
 
-            /// Returns a handle that puts and cannot take. This one stays as it is, and counts as
-            /// a consumer as long as it exists.
+            /// Returns a handle that puts and cannot take. This handle stays as it is, and counts
+            /// as a consumer as long as it exists.
             #[must_use]
             pub fn producer(&self) -> $producer<T> {
                 $producer { queue: self.narrowed(Role::Producer) }
             }
 
-            /// Returns a handle that takes and cannot put. This one stays as it is, and counts as
-            /// a producer as long as it exists.
+            /// Returns a handle that takes and cannot put. This handle stays as it is, and counts
+            /// as a producer as long as it exists.
             #[must_use]
             pub fn consumer(&self) -> $consumer<T> {
                 $consumer { queue: self.narrowed(Role::Consumer) }
@@ -119,10 +120,10 @@ macro_rules! narrowing {
                 $control { queue: self.narrowed(Role::Control) }
             }
 
-            /// Makes this handle into one that puts and one that takes.
+            /// Turns this handle into one that puts and one that takes.
             ///
-            /// If the one that takes is passed on, the queue notices the end of the last consumer,
-            /// because this process is not one.
+            /// If you pass on the one that takes, this process is not a consumer, so the queue
+            /// notices when the last consumer has ended.
             #[must_use]
             pub fn split(self) -> ($producer<T>, $consumer<T>) {
                 (self.producer(), self.consumer())

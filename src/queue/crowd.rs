@@ -1,4 +1,4 @@
-//! Many clients that do nothing: nothing is done for them.
+//! Many clients that do nothing: nothing may be done for them.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -29,17 +29,17 @@ pub(super) fn owner_of(handle: &Handle) -> &Arc<QueueOwner> {
     &facet_of(handle).owner
 }
 
-/// The ends that a client holds, without the library between it and the hub.
+/// The ends that a client holds, without the code of this crate between it and the hub.
 pub(super) struct CrowdClient {
     _page: SessionPage,
     up: CheckedSender<ToHub>,
     pub(super) region: Arc<Region>,
-    pub(super) outbox: ring::Producer,
+    pub(super) outbox: ring::RingProducer,
     _down: CheckedReceiver<ToClient>,
 }
 
 impl CrowdClient {
-    /// A session as any client opens it, and an attachment to this queue.
+    /// Opens a session as any client does, and attaches this queue.
     pub(super) fn open(handle: &Handle) -> CrowdClient {
         let facet = facet_of(handle);
         let in_flight = hub::in_flight(facet.clone()).unwrap();
@@ -81,7 +81,7 @@ fn write(client: &mut CrowdClient, number: u8) {
     assert!(client.outbox.push(Tag::Put as u32, &[0, number]).unwrap());
 }
 
-/// Rings, if the hub does not poll.
+/// Rings, unless the hub polls.
 pub(super) fn ring(client: &CrowdClient) {
     if doorbell::claim(layout::word(&client.region, Word::OwnerSleeps)) {
         wire::send(&client.up, &ToHub::Bell { number: 0 }).unwrap();
@@ -98,14 +98,14 @@ fn a_client_that_does_not_ring_costs_nothing() {
     let handle = Handle::new::<u64>(QueueOptions::default(), false).unwrap();
     let mut clients: Vec<CrowdClient> = (0..20).map(|_| CrowdClient::open(&handle)).collect();
     let (busy, idle) = clients.split_first_mut().unwrap();
-    // Each was accepted, and rests.
+    // Each was accepted, and is at rest.
     eventually("all clients rest", || {
         let rests = |client: &CrowdClient| {
             layout::word(&client.region, Word::OwnerSleeps).load(Ordering::SeqCst) == 1
         };
         idle.iter().all(rests) && owner_of(&handle).lock().polled() == 0
     });
-    // Something that the hub would find if it looked.
+    // Entries that the hub would find if it looked.
     idle.iter_mut().for_each(|client| write(client, 100));
     for round in 0..2000 {
         write(busy, (round % 100) as u8);
@@ -113,7 +113,8 @@ fn a_client_that_does_not_ring_costs_nothing() {
         assert_eq!(get(&handle), round % 100, "the hub has looked at a client that did not ring");
         assert!(owner_of(&handle).lock().polled() <= 1);
     }
-    // A question, such as the length, is for those that have claimed their flag.
+    // Answering a question, such as the length, reads the regions of those that have claimed their
+    // flag.
     assert_eq!(handle.len().unwrap(), 0);
     idle.iter().for_each(ring);
     (0..idle.len()).for_each(|_| assert_eq!(get(&handle), 100));
@@ -129,7 +130,7 @@ fn a_doorbell_for_what_is_not_attached_does_no_harm() {
     write(&mut client, 7);
     ring(&client);
     assert_eq!(get(&handle), 7);
-    // And one that comes although nothing was written, or comes twice.
+    // Doorbells that come although nothing was written, or come twice.
     for _ in 0..100 {
         wire::send(&client.up, &ToHub::Bell { number: 0 }).unwrap();
     }
@@ -146,7 +147,7 @@ fn a_length_sees_what_was_put_before_the_doorbell_came() {
         layout::word(&client.region, Word::OwnerSleeps).load(Ordering::SeqCst)
     };
     eventually("it rests", || flag(&client) == 1);
-    // One thread has claimed the flag and not rung yet, and another one has put.
+    // One thread has claimed the flag and has not rung yet, and another thread has put an item.
     assert!(doorbell::claim(layout::word(&client.region, Word::OwnerSleeps)));
     write(&mut client, 9);
     assert_eq!(handle.len().unwrap(), 1);
@@ -159,8 +160,8 @@ fn number(client: &CrowdClient, word: Word) -> &std::sync::atomic::AtomicU64 {
     layout::word(&client.region, word)
 }
 
-/// What a thread does that waits for room: uses all that it has got, and waits again. Returns how
-/// much that was.
+/// Does what a thread that waits for room does: uses everything that it has got, and waits again.
+/// Returns how much that was.
 fn use_room(client: &mut CrowdClient) -> u64 {
     let room = number(client, Word::Credit).swap(0, Ordering::SeqCst);
     if room > 0 {
@@ -199,7 +200,7 @@ fn room_goes_to_one_producer_after_the_other_in_batches() {
             taken.len() == BOUND as usize
         });
     }
-    // Some are wasted: on a busy machine this thread seems to be suspended now and then.
+    // Some batches are wasted: on a busy machine this thread seems to be suspended now and then.
     assert!(batches * 6 < ROUNDS * BOUND, "{batches} batches of {} items", ROUNDS * BOUND);
     let share = ROUNDS * BOUND / CLIENTS as u64;
     assert!(put.iter().all(|&put| put >= share / 3), "{put:?} of {share} each");
@@ -222,7 +223,7 @@ fn a_thread_of_the_owner_has_its_turn_among_clients_that_wait() {
             for client in &mut clients {
                 use_room(client);
             }
-            // This process has to take some itself, or the queue counts as abandoned.
+            // This process has to take some items itself, or the queue counts as abandoned.
             let _ = owner.get(&Deadline::now());
             std::thread::yield_now();
         }

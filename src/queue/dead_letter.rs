@@ -59,8 +59,8 @@ impl Handle {
 }
 
 impl<T: DeserializeOwned> DeadLetter<T> {
-    /// Decodes the item, in this process. If decoding it is what killed its consumers, it may kill
-    /// this process as well.
+    /// Decodes the item, in this process. If decoding it killed its consumers, it may kill this
+    /// process as well.
     ///
     /// # Errors
     ///
@@ -107,7 +107,7 @@ impl<T> DeadLetter<T> {
     /// keeps its place in the list.
     pub fn redeliver(self) -> Result<(), DeadLetterError> {
         let DeadLetter { owner, number, letter, .. } = self;
-        // If no one else has it, the item need not be copied.
+        // If nothing else holds the letter, the item need not be copied.
         drop(letter);
         owner.redeliver(number)
     }

@@ -61,9 +61,9 @@ impl<T> Delivery<T> {
     /// Marks the item as finished: `join` does not wait for it any more, and no consumer gets it
     /// again.
     ///
-    /// It does not wait for the owner's answer. Outside the owner process it blocks only while the
-    /// owner has thousands of earlier messages of this process to read, and without a bound if the
-    /// owner is suspended then; so does dropping the delivery.
+    /// Returns without waiting for the owner's answer. Outside the owner process, it blocks only if
+    /// the owner is suspended and has thousands of earlier messages of this process to read, and
+    /// then without a limit. The same holds for dropping the delivery.
     pub fn task_done(mut self) {
         self.lease.open = false;
         self.lease.handle.end_lease(self.lease.number, true);
@@ -80,8 +80,8 @@ impl<T> Delivery<T> {
         value.expect("a delivery holds its item until it is taken apart")
     }
 
-    /// Returns which delivery of the item this is: 1 for the first. Outside the owner process, it
-    /// does not count beyond 4096.
+    /// Returns the number of this delivery of the item: 1 for the first. Outside the owner process,
+    /// it does not count beyond 4096.
     #[must_use]
     pub fn attempt(&self) -> u32 {
         self.lease.attempt

@@ -40,7 +40,7 @@ pub(in crate::queue) enum Handle {
     Remote(Arc<RemoteQueue>),
 }
 
-/// A handle in the owner's process, which counts these.
+/// A handle in the owner's process, which counts such handles.
 pub(in crate::queue) struct OwnHandle(Arc<Facet>);
 
 impl OwnHandle {
@@ -58,8 +58,8 @@ impl OwnHandle {
         &self.0
     }
 
-    /// The queue, for a call. In a fork of this process, each returns an error instead: there it is
-    /// a copy, whose lock may be held by a thread that does not exist.
+    /// Returns the queue, for a call. In a fork of this process, returns an error instead: there
+    /// the queue is a copy, whose lock may be held by a thread that does not exist.
     #[inline]
     fn here(&self) -> Result<&QueueOwner, QueueFailure> {
         let here = sys::not_in_fork().map(|()| &**self.owner());
@@ -75,7 +75,7 @@ impl Drop for OwnHandle {
     }
 }
 
-/// A queue of another process. It is attached when it is first used.
+/// A queue of another process. The first use attaches it.
 pub(in crate::queue) struct RemoteQueue {
     handle: RemoteHandle<AttachedQueue>,
     facts: Facts,
@@ -115,12 +115,12 @@ impl RemoteQueue {
 }
 
 impl RemoteQueue {
-    /// The attachment, if this process has used the queue.
+    /// Returns the attachment, if this process has used the queue.
     pub(in crate::queue) fn used(&self) -> Option<&Arc<AttachedQueue>> {
         self.handle.accepted()
     }
 
-    /// The attachment. The first use waits until the owner has accepted it.
+    /// Returns the attachment. The first use waits until the owner has accepted it.
     #[inline]
     pub(in crate::queue) fn attached<L: TimeLimit>(
         &self,
@@ -142,19 +142,19 @@ impl RemoteQueue {
             let accepted = accepted.accepted(&driver).await;
             accepted.map_err(WaitEnd::into_failed)?;
         }
-        // Does not wait: the owner has accepted.
+        // This does not wait, because the owner has accepted.
         let attached = self.attached(&crate::ipc::deadline::Forever);
         attached.map_err(WaitEnd::into_failed)
     }
 
-    /// The attachment, for a call that waits for nothing but the owner's answer.
+    /// Returns the attachment, for a call that waits only for the owner's answer.
     #[inline]
     fn attached_soon(&self) -> Result<&Arc<AttachedQueue>, QueueFailure> {
         let attached = self.attached(&Deadline::after(ANSWER_WITHIN));
         attached.map_err(|end| or_unresponsive(end, self.facts.owner))
     }
 
-    /// Asks the owner something that it answers at once.
+    /// Asks the owner a question that it answers at once.
     fn ask<R>(
         &self,
         question: impl FnOnce(&AttachedQueue, &Deadline) -> Waited<R, QueueFailure, Deadline>,
@@ -194,7 +194,8 @@ impl Handle {
         Ok(Handle::Own(OwnHandle::new(facet)))
     }
 
-    /// A handle with the given role, which is one of [`ONE_WAY`], made of one that does everything.
+    /// Returns a handle with the given role, which is one of [`ONE_WAY`], made from a handle that
+    /// does everything.
     pub(in crate::queue) fn narrowed(&self, role: Role) -> Handle {
         match self {
             Handle::Own(own) => Handle::Own(OwnHandle::new(own.0.narrowed(role))),
@@ -217,7 +218,7 @@ impl Handle {
         }
     }
 
-    /// The event source of a selector, or `None` if the owner cannot be reached.
+    /// Returns the event source of a selector, or `None` if the owner cannot be reached.
     pub(in crate::queue) fn event_source(&self) -> Option<Arc<dyn EventSource>> {
         match self {
             Handle::Own(own) => Some(own.owner().clone()),
@@ -249,7 +250,7 @@ impl Handle {
         })
     }
 
-    /// Puts an item if the queue is not full; waits for nothing but the owner's answer.
+    /// Puts an item if the queue is not full. Waits only for the owner's answer.
     pub(in crate::queue) fn try_put<T: Serialize + DeserializeOwned>(
         &self,
         item: &T,
@@ -261,7 +262,7 @@ impl Handle {
     }
 }
 
-/// Encodes an item and puts it. Handles in it come back if it was not put.
+/// Encodes an item and puts it. If it was not put, the handles in it come back.
 #[inline]
 fn with_encoded<T: Serialize + DeserializeOwned, E>(
     item: &T,
@@ -272,7 +273,7 @@ fn with_encoded<T: Serialize + DeserializeOwned, E>(
         Ok((None, _)) => put(NewItem::Bytes(&bytes)).map_err(WaitEnd::convert),
         Ok((Some(envelope), along)) => {
             let put = put(NewItem::Parcel(envelope)).map_err(WaitEnd::convert);
-            // Handles in it are on their way now, or have no receiver.
+            // Handles in the item are on their way now, or no process will receive them.
             hub::announce();
             along.restore_unless_sent(put)
         }
@@ -280,8 +281,8 @@ fn with_encoded<T: Serialize + DeserializeOwned, E>(
     }
 }
 
-/// Encodes an item: into `bytes` if it fits a ring entry and holds no handles, else into an
-/// envelope.
+/// Encodes an item: into `bytes` if it fits a ring entry and holds no handles, and otherwise into
+/// an envelope.
 #[inline]
 pub(in crate::queue) fn encode<T: Serialize + DeserializeOwned>(
     item: &T,
@@ -349,7 +350,7 @@ impl Handle {
         }
     }
 
-    /// Decodes an item. One that does not decode becomes a dead letter.
+    /// Decodes an item. If it does not decode, it becomes a dead letter.
     pub(in crate::queue) fn decode<T: DeserializeOwned>(
         &self,
         mut taken: Taken,
@@ -373,7 +374,7 @@ impl Handle {
     }
 }
 
-/// Leases, and the end.
+/// Leases, and the end of a queue.
 impl Handle {
     /// Ends the lease of an item: it is finished, or goes to the next consumer. If the owner is
     /// gone, so is the lease.
@@ -439,7 +440,7 @@ impl Handle {
         }
     }
 
-    /// Closes the queue and drops the items in it; returns how many those were.
+    /// Closes the queue and drops the items in it. Returns how many it dropped.
     pub(in crate::queue) fn close_and_discard(&self) -> Result<usize, HandleError> {
         match self {
             Handle::Own(own) => Ok(own.here()?.close_and_discard()),
@@ -465,7 +466,7 @@ impl Handle {
     }
 }
 
-/// On its way to another process.
+/// The encoding of a handle that is sent to another process.
 impl Handle {
     pub(in crate::queue) fn serialize<S: Serializer>(
         &self,

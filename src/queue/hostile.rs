@@ -1,4 +1,4 @@
-//! A client that opens a session by hand, and writes anything at all into its regions and over its
+//! A client that opens a session by hand, and writes anything into its regions and over its
 //! channels.
 
 use std::sync::Arc;
@@ -32,8 +32,8 @@ pub(crate) fn attack<T>(queue: &Queue<T>, random: &mut Random) {
         return;
     };
     let mut hostile = Hostile::open(ticket, remote.id(), remote.fingerprint(), random);
-    // With the first kinds, what it does mostly has no consequence; with the last, a session ends
-    // at once.
+    // What the first kinds do mostly has no consequence. With the last kinds, a session ends at
+    // once.
     let kinds = 1 + random.below(7);
     for _ in 0..random.below(40) {
         hostile.act(random, kinds);
@@ -65,7 +65,7 @@ struct Hostile {
     _page: SessionPage,
     up: CheckedSender<ToHub>,
     region: Arc<Region>,
-    outbox: ring::Producer,
+    outbox: ring::RingProducer,
     ticket: CheckedSender<ToHub>,
     object: ObjectKey,
     fingerprint: u64,
@@ -130,7 +130,7 @@ impl Hostile {
                     let _ = wire::send(&self.up, &ToHub::Bell { number: 0 });
                 }
             }
-            // Words, those of the rings not yet.
+            // The words, except those of the rings.
             1 => {
                 let words = REGION_BYTES as u64 - 2 * RING_BYTES as u64;
                 let at = 2 * RING_BYTES as u64 + random.below(words / 8) * 8;
@@ -150,7 +150,7 @@ impl Hostile {
                 let to = [&self.up, &self.ticket][random.below(2) as usize];
                 drop(wire::hostile::send(to, kind));
             }
-            // No message of a session at all, or one that opens another.
+            // A message that does not belong in a session, or one that opens another session.
             _ => {
                 let to = self.ticket.clone();
                 *self = Hostile::open(to, self.id(), 0, random);
@@ -162,7 +162,7 @@ impl Hostile {
         ObjectId { hub: [0; 16], key: self.object }
     }
 
-    /// A message that a session knows, where it has no place.
+    /// Sends a valid message where it has no place.
     fn send(&self, random: &mut Random) {
         let number = random.below(3) as u32;
         let bytes = random.bytes(60);
@@ -175,7 +175,7 @@ impl Hostile {
             4 => ToHub::Watch,
             _ => ToHub::Bell { number },
         };
-        // It may have been thrown out by now.
+        // The hub may have ended the session by now.
         let _ = wire::send(&self.up, &message);
     }
 }

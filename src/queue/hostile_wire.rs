@@ -1,5 +1,5 @@
-//! A client that breaks the rules below the protocol: its sockets are full, or its memory can be
-//! cut or is a file of another kind. The hub refuses what it has to refuse, and serves the other
+//! A client that breaks rules which no message shows: its sockets are full, or its memory can be
+//! cut, or is a file of another kind. The hub refuses what it has to refuse, and serves the other
 //! clients.
 
 use std::fs::File;
@@ -26,7 +26,7 @@ fn facet_of(handle: &Handle) -> &Arc<Facet> {
     }
 }
 
-/// The hub answers a client that keeps to the rules.
+/// The hub answers a client that obeys the rules.
 fn the_hub_serves() {
     let handle = Handle::new::<u64>(QueueOptions::default(), false).unwrap();
     let page = SessionPage::new().unwrap();
@@ -40,7 +40,7 @@ fn the_hub_serves() {
     }
 }
 
-/// Opens a session with this page, over a channel to the client that `fill` may fill before.
+/// Opens a session with this page, over a channel to the client that `fill` may fill first.
 fn open(
     handle: &Handle,
     page: Memory,
@@ -63,7 +63,8 @@ fn attach(handle: &Handle, region: Memory) -> ToHub {
     ToHub::Attach { number: 0, object, fingerprint, region: Some(region) }
 }
 
-/// Files that are not memory of this crate, each with what happens to it after it was sent.
+/// Returns files that are not memory of this crate, each with something to do to it after it was
+/// sent.
 fn forged() -> Vec<(Memory, Box<dyn Fn()>)> {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     let unsealed = |length: u64| {
@@ -127,7 +128,7 @@ fn a_client_whose_channel_is_full_from_the_start_keeps_nobody_waiting() {
     let fill = |down: &CheckedSender<ToClient>| while wire::send(down, &ToClient::Bell).is_ok() {};
     let (up, _down) = open(&handle, page.memory(), fill);
     let region = Arc::new(Region::new(REGION_BYTES).unwrap());
-    // The hub rings it after each of these.
+    // The hub rings the client after each of these.
     page.arm_client();
     wire::send(&up, &attach(&handle, region.memory())).unwrap();
     for _ in 0..10 {
@@ -137,7 +138,7 @@ fn a_client_whose_channel_is_full_from_the_start_keeps_nobody_waiting() {
         let _ = wire::send(&up, &ToHub::Parcel { number: 0, envelope });
     }
     the_hub_serves();
-    // The owner's own threads put what it could get.
+    // The owner's own threads put items that the client could get.
     for n in 0..100u64 {
         page.arm_client();
         handle.put(&n, &Deadline::after(PATIENCE)).unwrap();

@@ -1,4 +1,4 @@
-//! An item outside of the rings: on its way in, stored, and on its way out.
+//! An item outside the rings: on its way in, stored, and on its way out.
 
 use std::io;
 
@@ -8,12 +8,13 @@ use crate::error::DecodeError;
 use crate::ipc::small_bytes::SmallBytes;
 use crate::ipc::wire::{self, Envelope, Failure};
 
-/// An encoded item that is to be put.
+/// An encoded item to put.
 #[derive(Debug)]
 pub(in crate::queue) enum NewItem<'a> {
-    /// Fits a ring entry; borrowed from the buffer that it was encoded into.
+    /// It fits a ring entry. Borrowed from the buffer that it was encoded into.
     Bytes(&'a [u8]),
-    /// Is too long for an entry, or holds handles. Boxed, so that the others move as a few words.
+    /// It is too long for an entry, or holds handles. Boxed, so that the other kind moves as a few
+    /// words.
     Parcel(Box<Envelope>),
 }
 
@@ -21,7 +22,7 @@ pub(in crate::queue) enum NewItem<'a> {
 #[derive(Debug)]
 pub(in crate::queue) struct Item {
     pub(in crate::queue) payload: Payload,
-    /// The number of consumers that have had it and did not finish it.
+    /// How many consumers have had it and did not finish it.
     pub(in crate::queue) attempts: u32,
 }
 
@@ -43,7 +44,8 @@ impl Payload {
         Payload::Parcel(Box::new(envelope))
     }
 
-    /// A copy. `None` if memory or descriptors are short, or if it holds what exists only once.
+    /// Returns a copy. Returns `None` if memory or descriptors are short, or if it holds things
+    /// that exist only once.
     pub(in crate::queue) fn try_clone(&self) -> Option<Payload> {
         match self {
             Payload::Bytes(bytes) => Some(Payload::Bytes(bytes.clone())),
@@ -51,8 +53,8 @@ impl Payload {
         }
     }
 
-    /// A copy for a consumer of this process, which gets what exists only once: that is moved out of
-    /// `self`.
+    /// Returns a copy for a consumer of this process. Things that exist only once are moved out of
+    /// `self` into the copy.
     pub(in crate::queue) fn deliver(&mut self) -> io::Result<Payload> {
         let delivered = match self {
             Payload::Bytes(bytes) => Payload::Bytes(bytes.clone()),
@@ -74,20 +76,20 @@ impl Payload {
         }
     }
 
-    /// A consumer has what exists only once.
+    /// Records that a consumer has the things in it that exist only once.
     pub(in crate::queue) fn mark_moved_out(&mut self) {
         if let Payload::Parcel(envelope) = self {
             envelope.mark_moved_out();
         }
     }
 
-    /// Returns whether it was delivered with something that exists only once: it cannot be
+    /// Returns whether it was delivered with something that exists only once, so that it cannot be
     /// delivered again.
     pub(in crate::queue) fn is_moved_out(&self) -> bool {
         matches!(self, Payload::Parcel(envelope) if envelope.is_moved_out())
     }
 
-    /// How many descriptors it keeps open.
+    /// Returns how many descriptors it keeps open.
     pub(in crate::queue) fn descriptors(&self) -> usize {
         match self {
             Payload::Bytes(_) => 0,
@@ -95,7 +97,7 @@ impl Payload {
         }
     }
 
-    /// Decodes it. The bytes stay; handles in it are moved out.
+    /// Decodes it. The bytes stay, and handles in it are moved out.
     pub(in crate::queue) fn decode<T: DeserializeOwned>(&mut self) -> Result<T, DecodeError> {
         match self {
             Payload::Bytes(bytes) => wire::decode(bytes.as_slice(), Vec::new()),

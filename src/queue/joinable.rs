@@ -35,10 +35,10 @@ use crate::queue::role::Role;
 ///
 /// An item that kills its consumers is not redelivered for ever: after
 /// [`max_deliveries`](QueueBuilder::max_deliveries) deliveries (5 by default) it becomes a [dead
-/// letter](JoinableQueue::dead_letters). So does an item that does not decode, and one that was
-/// delivered, not finished, and holds a [`Receiver`](crate::Receiver) or
-/// [`Connection`](crate::Connection), which exists only once and is gone with its consumer. `join`
-/// does not wait for dead letters.
+/// letter](JoinableQueue::dead_letters). Two other kinds of items become dead letters at once: an
+/// item that does not decode, and an item that was not finished and holds a
+/// [`Receiver`](crate::Receiver) or [`Connection`](crate::Connection), which exists only once and
+/// is gone with its consumer. `join` does not wait for dead letters.
 ///
 /// # The end
 ///
@@ -99,14 +99,15 @@ impl<T> JoinableQueue<T> {
         Delivery::new(got.value, self.handle.clone(), got.lease, got.attempts)
     }
 
-    /// The same queue with another item type, which the caller knows to have the same encoding.
+    /// Returns the same queue with another item type. The caller must know that it has the same
+    /// encoding.
     pub(crate) fn cast<U>(self) -> JoinableQueue<U> {
         JoinableQueue::from_handle(self.handle)
     }
 
     /// Blocks until every item that was put before this call is finished or a dead letter. Returns
     /// at once if no item is unfinished. The returned value contains the number of dead letters:
-    /// items that were not finished, and never will be.
+    /// items that were not finished, and will not be unless they are redelivered.
     ///
     /// # Errors
     ///

@@ -5,19 +5,19 @@ use std::sync::atomic::AtomicU64;
 
 use crate::ipc::hub;
 use crate::ipc::region::Region;
-use crate::ipc::ring::{Consumer, Corrupt, Producer};
+use crate::ipc::ring::{Corrupt, RingConsumer, RingProducer};
 
 /// A word of the region, and who writes it. The other side may read it at any time.
 ///
-/// The upper half of the number is the cache line, the lower half the place in it: what one side
-/// writes, and the other reads at one time, shares a line.
+/// The upper half of the number is the cache line, the lower half the place in that line. Words
+/// share a line if one side writes them and the other reads them at the same time.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Word {
     /// Owner, once: the queue's capacity, or 0 for none.
     Capacity = 0x00,
     /// Owner: [`Flag`]s.
     Flags = 0x01,
-    /// Owner: a position in the inbox. In a bounded queue the client rings an owner that does not
+    /// Owner: a position in the inbox of a bounded queue. The client rings an owner that does not
     /// poll it when it takes this entry or a later one.
     NotifyAt = 0x02,
     /// Client: the number of items that its waiting threads and tasks can use.
@@ -40,8 +40,8 @@ pub(crate) enum Word {
     Joined = 0x42,
     /// Owner: the number of unfinished items, for a join that ended in vain.
     Unfinished = 0x43,
-    /// Both: the number of items that were dropped because the client asked for that, and that it
-    /// has not read yet.
+    /// Both: how many items were dropped because the client asked for that, until the client has
+    /// read the number.
     Dropped = 0x44,
     /// Owner: the number of dead letters when a join ended.
     DeadLetters = 0x45,
@@ -76,41 +76,42 @@ pub(crate) fn word(region: &Region, word: Word) -> &AtomicU64 {
     region.atomic(hub::line(word as usize >> 4) + (word as usize & 0xf) * 8)
 }
 
-/// The number in an entry, or in the beginning of one.
+/// Returns the number in an entry, or at the beginning of one.
 pub(crate) fn number(bytes: &[u8]) -> Result<u64, Corrupt> {
     bytes.try_into().map(u64::from_le_bytes).map_err(|_| Corrupt)
 }
 
-pub(crate) fn outbox_writer(region: &Arc<Region>) -> Producer {
-    Producer::new(region.clone(), hub::UP_RING)
+pub(crate) fn outbox_writer(region: &Arc<Region>) -> RingProducer {
+    RingProducer::new(region.clone(), hub::UP_RING)
 }
 
-pub(crate) fn outbox_reader(region: &Arc<Region>) -> Consumer {
-    Consumer::new(region.clone(), hub::UP_RING)
+pub(crate) fn outbox_reader(region: &Arc<Region>) -> RingConsumer {
+    RingConsumer::new(region.clone(), hub::UP_RING)
 }
 
-pub(crate) fn inbox_writer(region: &Arc<Region>) -> Producer {
-    Producer::new(region.clone(), hub::DOWN_RING)
+pub(crate) fn inbox_writer(region: &Arc<Region>) -> RingProducer {
+    RingProducer::new(region.clone(), hub::DOWN_RING)
 }
 
-pub(crate) fn inbox_reader(region: &Arc<Region>) -> Consumer {
-    Consumer::new(region.clone(), hub::DOWN_RING)
+pub(crate) fn inbox_reader(region: &Arc<Region>) -> RingConsumer {
+    RingConsumer::new(region.clone(), hub::DOWN_RING)
 }
 
-/// The highest number of attempts that a ring entry's tag has bits for. More count as this many.
+/// The highest number of attempts that a ring entry's tag has bits for. A higher number counts as
+/// this one.
 const ATTEMPTS_MAX: u32 = (1 << 12) - 1;
 
-/// What a ring entry is. In an inbox there are only the first two, and the upper bits of the tag
-/// count the attempts.
+/// The kind of a ring entry. In an inbox there are only the first two, and the upper bits of the
+/// tag count the attempts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Tag {
     /// An item.
     Put = 1,
-    /// An item whose bytes come as a parcel. In an inbox, with the parcel's number.
+    /// An item whose bytes come as a parcel. In an inbox, the entry holds the parcel's number.
     Parcel = 2,
     /// The item of this lease is finished.
     Done = 3,
-    /// The item of this lease is given back.
+    /// The item of this lease is returned to the queue.
     Back = 4,
     /// Close the queue.
     Close = 5,
@@ -123,7 +124,7 @@ pub(crate) enum Tag {
     /// The item of this lease does not decode: the lease and the error.
     BadLease = 9,
     /// An item that was taken from a plain queue does not decode: its attempts and the error. The
-    /// item was sent before as a parcel.
+    /// item itself was sent as a parcel before.
     Bad = 10,
 }
 

@@ -1,7 +1,7 @@
 //! The methods that `Queue` and `JoinableQueue` share.
 
-/// Implements the methods and traits that both kinds of queue have. `$item` is what `get` returns;
-/// the type's own `receive` makes one of a decoded item.
+/// Implements the methods and traits that both kinds of queue have. `$item` is what `get` returns.
+/// The type's own `receive` makes one from a decoded item.
 macro_rules! queue_methods {
     ($queue:ident, joinable: $joinable:literal, $item:ty, $iter:ident, $into_iter:ident, $batches:ident) => {
         impl<T: Serialize + DeserializeOwned> $queue<T> {
@@ -14,8 +14,8 @@ macro_rules! queue_methods {
                 $queue::builder().build()
             }
 
-            /// Creates a queue, owned by this process, that holds at most `capacity` items that no
-            /// consumer has taken, in all its buffers together.
+            /// Creates a queue, owned by this process, that holds at most `capacity` items in all
+            /// its buffers together. Items that a consumer has taken do not count.
             ///
             /// # Errors
             ///
@@ -44,8 +44,8 @@ macro_rules! queue_methods {
 
             /// Puts an item at the end of the queue if the queue is not full.
             ///
-            /// Outside the owner process, "full" is the owner's answer. It is awaited for at most a
-            /// second; after that, the item has not been put and never will be.
+            /// Outside the owner process, "full" is the owner's answer, for which the call waits at
+            /// most a second. If no answer comes, the item has not been put and never will be.
             ///
             /// # Errors
             ///
@@ -116,7 +116,7 @@ macro_rules! queue_methods {
             /// Takes the first item if the queue is not empty.
             ///
             /// Outside the owner process, "empty" is the owner's answer, so an item whose `put`
-            /// returned before this call is found. The answer is awaited for at most a second.
+            /// returned before this call is found. The call waits at most a second for the answer.
             ///
             /// # Errors
             ///
@@ -202,19 +202,20 @@ macro_rules! queue_methods {
             /// Closes the queue for all processes: every later `put` fails, and `get` returns the
             /// remaining items, then [`GetError::Closed`]. Closing a closed queue does nothing.
             ///
-            /// Outside the owner process, this waits for the owner's answer for at most a second.
-            /// Once it has returned `Ok`, no `put` succeeds anywhere.
+            /// Outside the owner process, this waits at most a second for the owner's answer. Once
+            /// it has returned `Ok`, no `put` succeeds anywhere.
             ///
             /// # Errors
             ///
             /// [`HandleError::Unresponsive`] if the owner does not answer: it closes the queue when
-            /// it runs again. An owner that has ended is no error, because its queue is closed.
+            /// it runs again. If the owner has ended, that is not an error, because its queue is
+            /// closed.
             pub fn close(&self) -> Result<(), HandleError> {
                 self.handle.close()
             }
 
             /// Closes the queue for all processes, drops the items that no consumer has taken, and
-            /// returns how many those were. A delivery that comes back to the queue later is
+            /// returns how many it dropped. A delivery that comes back to the queue later is
             /// dropped as well.
             ///
             /// # Errors
@@ -240,7 +241,7 @@ macro_rules! queue_methods {
             }
 
             /// Returns whether the queue was closed or its owner process has ended. Outside the
-            /// owner process, this waits for the owner's answer for at most a second.
+            /// owner process, this waits at most a second for the owner's answer.
             ///
             /// # Errors
             ///
@@ -251,8 +252,8 @@ macro_rules! queue_methods {
 
             /// Returns the number of items that were put and not taken, in all buffers.
             ///
-            /// In the owner process, this is exact. Elsewhere it is the owner's answer, which is
-            /// awaited for at most a second and may be outdated when it arrives.
+            /// In the owner process, this is exact. Elsewhere it is the owner's answer, for which
+            /// the call waits at most a second, and which may be outdated when it arrives.
             ///
             /// # Errors
             ///
@@ -290,8 +291,8 @@ macro_rules! queue_methods {
                 self.handle.capacity()
             }
 
-            /// The event source of a selector, or `None` if the owner cannot be reached; `get` then
-            /// returns at once with the error.
+            /// Returns the event source of a selector, or `None` if the owner cannot be reached;
+            /// `get` then returns at once with the error.
             pub(crate) fn target(&self) -> Option<Arc<dyn EventSource>> {
                 self.handle.event_source()
             }

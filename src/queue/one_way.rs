@@ -1,8 +1,8 @@
-//! What the one-way handles have in common: `Producer`, `Consumer` and `Control`, and the same for
+//! What the one-way handles have in common: `Producer`, `Consumer` and `Control`, and those of
 //! `JoinableQueue`. Each holds a queue whose handle has only that role.
 
-/// Implements for one handle what each can do: be cloned, shown and sent, and return how full the
-/// queue is.
+/// Implements for one handle what all of them can do: be cloned, shown and sent, and return how
+/// full the queue is.
 macro_rules! one_way {
     ($handle:ident, $queue:ident, $joinable:literal, $role:expr) => {
         impl<T> $handle<T> {
@@ -115,7 +115,7 @@ macro_rules! closing {
     };
 }
 
-/// What producers and controls of a `JoinableQueue` can do.
+/// Implements what producers and controls of a `JoinableQueue` can do: join it.
 macro_rules! joining {
     ($handle:ident) => {
         impl<T> $handle<T> {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 /// Five deaths in a row are hardly ever a coincidence, and five processes are a bearable price for
 /// an item that kills its consumers.
 const MAX_DELIVERIES: u32 = 5;
-/// Dead letters are kept for a person to read, who will not read more.
+/// Dead letters are kept for a person to read, who will hardly read more than these.
 const MAX_DEAD_LETTERS: usize = 1024;
 
 /// The purpose of a queue.

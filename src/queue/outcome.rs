@@ -1,4 +1,4 @@
-//! How an operation on a queue ends, above all without what it was called for.
+//! How an operation on a queue ends, above all if it does not do what it was called for.
 //!
 //! A wait ends with a [`WaitEnd`]: the time is over, or the queue failed the call with a
 //! [`QueueFailure`]. Each public form of the operation turns that into its own error.
@@ -12,13 +12,14 @@ use crate::ipc::deadline::{Elapsed, WaitEnd};
 use crate::ipc::hub;
 use crate::ipc::wire::{Failure, Retry};
 
-/// The longest wait for the answer of an owner in another process, for calls that do not block in
-/// the owner's own: `try_put`, `try_get`, `try_get_many`, `len`, `is_empty`, `is_full`,
-/// `is_closed`, `close` and `close_and_discard`; and for an actor's address, which asks the actor's
-/// host by a queue. An owner that runs answers in microseconds.
+/// The longest wait for the answer of an owner in another process. It applies to calls that do not
+/// block in the owner's own process: `try_put`, `try_get`, `try_get_many`, `len`, `is_empty`,
+/// `is_full`, `is_closed`, `close` and `close_and_discard`; and to an actor's address, which asks
+/// the actor's host through a queue. An owner that is running answers in microseconds.
 pub(crate) const ANSWER_WITHIN: Duration = Duration::from_secs(1);
 
-/// How many items of a queue came to nothing, returned by [`JoinableQueue::join`](crate::JoinableQueue::join).
+/// How many items of a queue were given up, returned by
+/// [`JoinableQueue::join`](crate::JoinableQueue::join).
 ///
 /// ```
 /// use offspring::JoinableQueue;
@@ -51,9 +52,9 @@ impl QueueJoined {
 #[derive(Debug)]
 pub(in crate::queue) enum QueueFailure {
     Closed,
-    /// No process is left that could put, or take. With the number of items that are left.
+    /// No process is left that could put, or take. Holds the number of remaining items.
     Abandoned(usize),
-    /// The owner has ended, or does not keep to the protocol.
+    /// The owner has ended, or violates the protocol.
     Gone,
     Handle(HandleError),
 }
@@ -64,7 +65,7 @@ impl QueueFailure {
         QueueFailure::Handle(HandleError::Io { act, message })
     }
 
-    /// The system refused what a waiting task needs.
+    /// The system refused a resource that a waiting task needs.
     #[cfg(feature = "async")]
     pub(in crate::queue) fn unregistered(error: io::Error) -> QueueFailure {
         QueueFailure::io("wait for the queue", error)
@@ -86,7 +87,8 @@ impl From<io::Error> for QueueFailure {
     }
 }
 
-/// The error of a call that waited for nothing but the answer of the owner, process `pid`.
+/// Returns the error of a call that waited only for the answer of the owner, which is process
+/// `pid`.
 pub(in crate::queue) fn or_unresponsive(
     end: WaitEnd<Elapsed, QueueFailure>,
     pid: u32,
@@ -116,7 +118,7 @@ impl PutFailure {
     pub(in crate::queue) fn with<T>(self, item: T) -> PutError<T> {
         match self {
             PutFailure::Encode(error) => {
-                // Handles in it that were encoded before the error have no receiver now.
+                // No process will receive the handles in it that were encoded before the error.
                 hub::announce();
                 PutError::Encode(item, error)
             }
@@ -161,7 +163,7 @@ impl From<QueueFailure> for QueueJoinError {
     }
 }
 
-/// For questions about the queue itself, which a closed or abandoned one answers as well.
+/// For questions about the queue itself, which a closed or abandoned queue answers as well.
 impl From<QueueFailure> for HandleError {
     fn from(failure: QueueFailure) -> Self {
         match failure {
@@ -173,8 +175,8 @@ impl From<QueueFailure> for HandleError {
     }
 }
 
-/// The next item of an iterator, which has no errors: it ends with the queue, and skips what does
-/// not decode. That is a dead letter, and the owner of the queue reports it.
+/// Returns the next item of an iterator, which has no errors: it ends with the queue, and skips
+/// items that do not decode. Those are dead letters, which the owner of the queue reports.
 pub(in crate::queue) fn until_end<T>(mut get: impl FnMut() -> Result<T, GetError>) -> Option<T> {
     let mut retry = Retry::default();
     loop {

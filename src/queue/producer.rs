@@ -25,17 +25,17 @@ use crate::queue::role::Role;
 ///
 /// # The end
 ///
-/// One-way handles tell the queue exactly who could still put or take:
+/// With one-way handles, the queue knows exactly which processes could still put or take:
 ///
-/// - When no [`Queue`] and no [`Consumer`](crate::queue::Consumer) is left, in any process or on its
-///   way to one, every `put` returns [`PutError::Abandoned`], even if the queue has room. That is
-///   final, since a `Producer` cannot be made into a `Consumer`. What is in the queue then is lost
-///   with it.
-/// - When no [`Queue`] and no `Producer` is left, `get` returns the items that are there, then
+/// - When no [`Queue`] and no [`Consumer`](crate::queue::Consumer) is left, in any process or on
+///   its way to one, every `put` returns [`PutError::Abandoned`], even if the queue has room. That
+///   is final, since a `Producer` cannot be made into a `Consumer`. The items that are still in the
+///   queue are lost.
+/// - When no [`Queue`] and no `Producer` is left, `get` returns the remaining items, then
 ///   [`GetError::Abandoned`](crate::queue::GetError::Abandoned).
 ///
 /// So a program that passes its consumers on and keeps a `Producer` gets an error when the last
-/// consumer has died, where a program that keeps a [`Queue`] might wait for itself.
+/// consumer has died. A program that keeps a [`Queue`] might wait for itself instead.
 ///
 /// The items that a process puts through its `Producer`s keep their order among themselves, but not
 /// with those that the same process puts through a [`Queue`] handle.
@@ -74,12 +74,12 @@ pub struct Producer<T> {
 ///
 /// # The end
 ///
-/// The queue ends as that of a [`Producer`] does. When no [`JoinableQueue`] and no
-/// [`JoinableConsumer`](crate::queue::JoinableConsumer) is left, in any process or on its way to one, every `put` returns
-/// [`PutError::Abandoned`], and [`join`](Self::join) returns [`QueueJoinError::Abandoned`] with the
-/// number of unfinished items. These include the items that the last consumer held: they have
-/// returned to the queue, which nobody can reach any more. Its [dead letters](Self::dead_letters)
-/// can still be read.
+/// The queue ends like that of a [`Producer`]. When no [`JoinableQueue`] and no
+/// [`JoinableConsumer`](crate::queue::JoinableConsumer) is left, in any process or on its way to
+/// one, every `put` returns [`PutError::Abandoned`], and [`join`](Self::join) returns
+/// [`QueueJoinError::Abandoned`] with the number of unfinished items. These include the items that
+/// the last consumer held: they have returned to the queue, but no process can take from it any
+/// more. Its [dead letters](Self::dead_letters) can still be read.
 ///
 /// ```
 /// use offspring::queue::{JoinableConsumer, QueueJoinError};
@@ -176,7 +176,8 @@ macro_rules! producing {
             /// Like [`put`](Self::put), but does not block the thread. Needs the feature `async`,
             /// and works with every executor.
             ///
-            /// A future that is dropped before it completes has put nothing, and drops the item.
+            /// If the future is dropped before it completes, nothing is put, and the item is
+            /// dropped.
             ///
             /// # Errors
             ///

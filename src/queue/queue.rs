@@ -30,8 +30,8 @@ use crate::queue::role::Role;
 /// # Order and loss
 ///
 /// The items of one producer keep their order. An item whose `put` has returned survives the death
-/// of the producer, and the death of a consumer that it was sent to and that had not taken it. A
-/// consumer that is killed in the middle of a `get` may take one item with it: a
+/// of the producer. It also survives the death of a consumer that it was sent to, if that had not
+/// taken it. A consumer that is killed in the middle of a `get` may take one item with it; a
 /// [`JoinableQueue`](crate::JoinableQueue) loses none. An item that does not decode is an error of
 /// that `get`, and becomes a [dead letter](Queue::dead_letters).
 ///
@@ -44,10 +44,10 @@ use crate::queue::role::Role;
 /// take an item. `Abandoned` describes the moment of the call: if a new process gets a handle, the
 /// queue works again.
 ///
-/// A `Queue` handle is a possible producer and a possible consumer. So a program that keeps one while
-/// its children put and take may wait for itself. Handles that [`split`](Queue::split),
-/// [`producer`](Queue::producer), [`consumer`](Queue::consumer) and [`control`](Queue::control) make
-/// are no more than they are used for.
+/// A `Queue` handle is a possible producer and a possible consumer. So a program that keeps one
+/// while its children put and take may wait for itself. A handle made by [`split`](Queue::split),
+/// [`producer`](Queue::producer), [`consumer`](Queue::consumer) or [`control`](Queue::control)
+/// counts only for what it can do.
 ///
 /// ```
 /// use offspring::{ProcessWorker, Queue, Worker};

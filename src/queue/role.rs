@@ -1,4 +1,4 @@
-//! The roles of handles: what each can be used for, and how many handles of each role there are.
+//! The roles of handles: what each role allows, and how many handles have it.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::queue::layout::Tag;
 
-/// The operations that a handle allows. The owner refuses all others to its attachment.
+/// The operations that a handle allows. The owner refuses all others from an attachment of that
+/// handle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::queue) enum Role {
     /// `Queue` and `JoinableQueue`: everything.
@@ -41,7 +42,7 @@ impl Role {
         }
     }
 
-    /// The type of a handle in this role, given that of the item.
+    /// Returns the fingerprint of a handle in this role, given that of the item.
     pub(in crate::queue) fn fingerprint(self, item: u64) -> u64 {
         item ^ self as u64
     }
@@ -74,7 +75,7 @@ impl HandleCounts {
     }
 }
 
-/// The handles in the owner's process, which come and go without the queue's lock.
+/// Counts the handles in the owner's process, which come and go without the queue's lock.
 #[derive(Debug, Default)]
 pub(in crate::queue) struct OwnHandles([AtomicUsize; 4]);
 
@@ -87,10 +88,10 @@ impl OwnHandles {
         self.0[role as usize].fetch_sub(1, Ordering::SeqCst);
     }
 
-    /// The handles at present.
+    /// Returns how many handles there are now.
     ///
-    /// Those with the role `Both` are counted first: one that is narrowed has its successor before
-    /// it is dropped, so it is not missed.
+    /// Handles with the role `Both` are counted first. When one is narrowed, the new handle exists
+    /// before the old one is dropped, so none is missed.
     pub(in crate::queue) fn count(&self) -> HandleCounts {
         HandleCounts([0, 1, 2, 3].map(|role: usize| self.0[role].load(Ordering::SeqCst)))
     }

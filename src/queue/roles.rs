@@ -1,5 +1,5 @@
-//! What clients may do, whatever they write; and the count of those that may still put or take,
-//! against a model.
+//! Tests: what clients may do, whatever they write; and the count of those that may still put or
+//! take, compared with a model.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -23,7 +23,7 @@ fn narrowed(handle: &Handle, role: Role) -> Handle {
     if role == Role::Both { handle.clone() } else { handle.narrowed(role) }
 }
 
-/// The number of attachments.
+/// Returns the number of attachments.
 fn clients(owner: &QueueOwner) -> usize {
     owner.lock().clients()
 }
@@ -48,7 +48,7 @@ fn a_client_that_may_not_take_gets_nothing() {
         assert_eq!(handle.len().unwrap(), 100);
         let mut inbox = layout::inbox_reader(&client.region);
         assert!(inbox.front().unwrap().is_none(), "{role:?}");
-        // Nor does its wait end anything for the others.
+        // Its wait does not end anything for the others, either.
         for number in 0..100 {
             let got = handle.get::<u64, _>(&Deadline::now()).unwrap();
             assert_eq!(got.value, number);
@@ -82,7 +82,7 @@ fn a_client_that_writes_what_its_role_does_not_allow_is_thrown_out() {
     }
 }
 
-/// A queue, and all that refers to it.
+/// A queue, and everything that refers to it.
 struct Holders {
     owner: Arc<QueueOwner>,
     own: Vec<(Role, Handle)>,
@@ -99,7 +99,7 @@ impl Holders {
         Holders { owner, own, in_flight: Vec::new(), clients: Vec::new(), shared: false }
     }
 
-    /// Takes one of the steps by which handles come and go. Only a handle makes another.
+    /// Takes one of the steps by which handles come and go. Only a handle can make another handle.
     fn step(&mut self, random: &mut Random) {
         let pick = |random: &mut Random, length: usize| random.below(length as u64) as usize;
         let roles = |from: Role| if from == Role::Both { &ROLES[..] } else { &[] };
@@ -145,14 +145,15 @@ impl Holders {
         in_flight.chain(self.clients.iter().map(|(role, _)| *role))
     }
 
-    /// A queue without such a handle is severed.
+    /// Returns whether some handle can take. Without one, the queue is severed.
     fn may_be_taken(&self) -> bool {
         let mut all = self.elsewhere().chain(self.own.iter().map(|(role, _)| *role));
         all.any(Role::takes)
     }
 
-    /// Without such a handle, a thread here waits in vain. A handle of this process that does both
-    /// is taken for that of the thread, once others have had one.
+    /// Returns whether some handle can put. Without one, a thread here waits in vain. Once another
+    /// process has had a handle, a handle of this process that does both is taken to be the waiting
+    /// thread's.
     fn may_be_put(&self) -> bool {
         let own = |&(role, _): &(Role, Handle)| match role {
             Role::Both => !self.shared,

@@ -122,7 +122,7 @@ impl QueueStatus {
     }
 }
 
-/// The queues that this process owns, in the order in which they were made.
+/// Returns the queues that this process owns, in the order in which they were made.
 pub(crate) fn statuses() -> Vec<QueueStatus> {
     let queues = hub::objects().into_iter().filter_map(|object| {
         Arc::<dyn Any + Send + Sync>::downcast::<QueueOwner>(object.as_any()).ok()

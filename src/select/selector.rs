@@ -25,8 +25,8 @@ use crate::sys::{self, lock};
 
 /// Waits for many sources at once, of any [`Waitable`] types.
 ///
-/// Dropping it only ends the waiting. It keeps no source alive: a source that is dropped, or moved
-/// to another process, counts as ready until it is [`remove`](Selector::remove)d.
+/// Dropping it only ends the waiting. A selector does not keep its sources alive: a source that is
+/// dropped, or moved to another process, counts as ready until it is [`remove`](Selector::remove)d.
 ///
 /// [`ready`](Selector::ready) returns the key of a source that is ready, and takes nothing from it.
 /// Readiness is a state: a source that is still ready is returned again, after the others had their
@@ -174,7 +174,7 @@ impl Selector {
         let mut state = lock(&self.shared.state);
         let removed = state.sources.remove(&key);
         if state.sources.is_empty() {
-            // A wait without sources returns.
+            // A wait without sources returns, so wake the waiting threads.
             self.shared.changed.notify_all();
         }
         drop(state);
@@ -232,7 +232,7 @@ impl Selector {
 
     /// Checks the queued sources until one is ready.
     fn check_queued(&self) -> Option<usize> {
-        // Bounded, so that a source which is woken again and again does not keep the caller from
+        // Bounded, so that a source that is woken again and again does not hold the caller beyond
         // its deadline.
         for _ in 0..=self.len() {
             let mut state = lock(&self.shared.state);
@@ -252,7 +252,7 @@ impl Selector {
         None
     }
 
-    /// Checks every source: one may have become ready while its waker has not run yet.
+    /// Checks every source: one may be ready even though its waker has not run yet.
     fn check_all(&self) -> Option<usize> {
         let sources: Vec<_> = lock(&self.shared.state).sources.values().cloned().collect();
         sources.iter().find(|source| self.check(source)).map(|source| source.key)

@@ -82,7 +82,7 @@ macro_rules! shared_atomics {
 
 shared_atomics! { AtomicU32 u32 AtomicU64 u64 AtomicI32 i32 AtomicI64 i64 AtomicUsize usize AtomicIsize isize }
 
-/// A part that holds exactly one `A`, of this size.
+/// Decodes a part that holds exactly one `A`, of this size.
 fn single<'de, A, D: Deserializer<'de>>(
     size: usize,
     deserializer: D,
@@ -139,7 +139,8 @@ impl AtomicBool {
         Ok(flag)
     }
 
-    /// A byte, not std's `AtomicBool`: another process could write a byte that is no `bool`.
+    /// A byte, not std's `AtomicBool`: another process could write a byte that is not a valid
+    /// `bool`.
     fn byte(&self) -> &AtomicU8 {
         self.0.region.number(self.0.offset)
     }

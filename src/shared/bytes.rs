@@ -110,8 +110,8 @@ impl Deref for SharedBytes {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        // SAFETY: in bounds, alive as long as `self`, any bytes are a value. Nobody can write: the
-        // memory is sealed against it.
+        // SAFETY: in bounds, alive as long as `self`, any bytes are a value. No process can write:
+        // the memory is sealed against it.
         unsafe { std::slice::from_raw_parts(self.0.address(), self.0.length) }
     }
 }

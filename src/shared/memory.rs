@@ -1,4 +1,4 @@
-//! A part of a shared region, as it is held and sent.
+//! A part of a shared region, which handles hold and send.
 
 use std::io;
 use std::ops::{Bound, Range, RangeBounds};
@@ -27,7 +27,7 @@ struct PartToken {
 }
 
 impl SharedPart {
-    /// New memory of zeroes for `count` elements of this size.
+    /// Returns new memory of zeroes for `count` elements of this size.
     ///
     /// `kind` identifies the type of the content, as far as two processes of one program can
     /// compare it.
@@ -36,7 +36,7 @@ impl SharedPart {
         SharedPart::of(Region::labelled(count.saturating_mul(size), kind))
     }
 
-    /// All of a region.
+    /// The whole region.
     pub(super) fn of(region: io::Result<Region>) -> Result<SharedPart, CreateError> {
         let region = Arc::new(region.map_err(CreateError::io("make shared memory"))?);
         let length = region.len();
@@ -47,7 +47,7 @@ impl SharedPart {
         self.region.address(self.offset, self.length)
     }
 
-    /// The elements of this size in `range`, as a part of the same memory.
+    /// Returns the elements of this size in `range`, as a part of the same memory.
     ///
     /// # Panics
     ///
@@ -70,7 +70,7 @@ impl SharedPart {
             .serialize(serializer)
     }
 
-    /// `map` maps memory of the kind that is expected.
+    /// `map` maps memory, and checks that it is of the expected kind.
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(
         size: usize,
         map: impl FnOnce(&Memory) -> io::Result<Region>,
@@ -95,7 +95,7 @@ impl SharedPart {
     }
 }
 
-/// The indices of a range out of `count`.
+/// Returns the indices of a range out of `count`.
 ///
 /// # Panics
 ///

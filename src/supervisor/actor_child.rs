@@ -8,15 +8,15 @@ use crate::error::{DownReason, StartError};
 use crate::supervisor::child::{Child, OnChildEnd};
 use crate::supervisor::strategy::{Restart, Shutdown};
 
-/// How long clients wait for the supervisor to announce what happens after a death. A supervisor
-/// that is starting or stopping another child announces nothing meanwhile.
+/// How long clients wait for the supervisor to announce what happens after a death. While a
+/// supervisor starts or stops another child, it announces nothing.
 const ANNOUNCE_TIMEOUT: Duration = Duration::from_millis(20);
 
 pub(super) struct ActorChild<A: Actor> {
     pub(super) builder: actor::ActorBuilder,
     pub(super) args: A::Args,
-    /// Made by the first start. Taken when the actor is down for good: a later start makes a new
-    /// one.
+    /// Made by the first start. Taken when the actor is down for good, so that a later start makes
+    /// a new one.
     pub(super) record: Option<(Arc<ActorRecord>, ActorRef<A>)>,
 }
 
@@ -55,7 +55,8 @@ where
             Shutdown::Infinity => None,
         };
         if shutdown != Shutdown::Kill {
-            // Ahead of its mail: what it has not handled stays for its next incarnation.
+            // The request goes ahead of the actor's mail: what the actor has not handled stays for
+            // its next incarnation.
             record.request_stop(false, deadline);
         }
         if !record.wait_end(deadline) {
@@ -88,7 +89,7 @@ where
 }
 
 impl<A: Actor> Drop for ActorChild<A> {
-    /// Nothing runs unsupervised, however the supervisor ended.
+    /// No child may outlive its supervisor, however that ended.
     fn drop(&mut self) {
         if let Some((record, _)) = &self.record {
             record.kill();

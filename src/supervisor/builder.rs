@@ -88,8 +88,8 @@ impl SupervisorBuilder {
         self
     }
 
-    /// Sets the number of restarts allowed within one [`period`](SupervisorBuilder::period). With
-    /// one more, the supervisor gives up: it stops all its children and ends. Default: 1.
+    /// Sets how many restarts are allowed within one [`period`](SupervisorBuilder::period). At the
+    /// next one, the supervisor gives up: it stops all its children and ends. Default: 1.
     pub fn intensity(mut self, restarts: usize) -> SupervisorBuilder {
         self.policy.intensity = restarts;
         self

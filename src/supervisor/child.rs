@@ -10,7 +10,7 @@ pub(super) type OnChildEnd = Box<dyn FnOnce(DownReason) + Send>;
 pub(super) trait Child: Send {
     /// Starts the child and waits until it is up.
     ///
-    /// With `restart`, the child's own thread knows whether a restart will follow even while the
+    /// `restart` lets the child's own thread know whether a restart will follow, even while the
     /// supervisor is busy.
     fn start(&mut self, restart: Restart, on_end: OnChildEnd) -> Result<(), StartError>;
 

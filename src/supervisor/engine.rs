@@ -2,10 +2,10 @@
 //! strategy.
 //!
 //! It does one thing at a time, like OTP's: while it starts or stops a child, ends and requests
-//! wait in its inbox. So an end can arrive that is no longer news, because the engine has stopped
-//! the child meanwhile, or even started it again. [`EngineMessage::Ended`] therefore names the
-//! start that ended, and the engine ignores it unless that start is the latest and the child still
-//! counts as up.
+//! wait in its inbox. So the report of an end may be outdated when the engine reads it: the engine
+//! may have stopped the child in the meantime, or even started it again. [`EngineMessage::Ended`]
+//! therefore names the start that ended, and the engine ignores it unless that start is the latest
+//! and the child still counts as up.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, mpsc};
@@ -23,7 +23,8 @@ use crate::supervisor::slot::ChildSlot;
 use crate::supervisor::strategy::Intensity;
 use crate::supervisor::view::{Children, SupervisorView};
 
-/// Where a supervisor is in the tree. It decides what happens to its children once it has ended.
+/// The place of a supervisor in the tree. It decides what happens to its children once it has
+/// ended.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Level {
     /// Nothing is above it: its children are down for good.
@@ -46,8 +47,8 @@ pub(super) struct Engine {
     pub(super) slots: Vec<ChildSlot>,
     /// Children that were added to the running supervisor have this key or a higher one.
     first_added: u64,
-    /// Children that the supervisor was built with and that were removed since. They come back when
-    /// it is restarted.
+    /// Children of the builder that were removed since the start. They come back when the
+    /// supervisor is restarted.
     removed: Vec<ChildSlot>,
     pub(super) pending: Vec<PendingRestart>,
     pub(super) next_key: u64,
@@ -92,11 +93,11 @@ impl Engine {
     }
 
     /// Starts a thread that starts the children and then supervises them. Returns once all children
-    /// are up, with the way to that thread.
+    /// are up, with the sender of messages to that thread.
     ///
-    /// If a child does not start, those before it are stopped again. Once all children are down, in
-    /// either case, `return_slots` gets them back; `at_end` runs after that, when others may know
-    /// of the end.
+    /// If a child does not start, those before it are stopped again. In either case, once all
+    /// children are down, `return_slots` gets them back. `at_end` runs after that, when others may
+    /// learn of the end.
     pub(super) fn launch(
         self,
         return_slots: impl FnOnce(Vec<ChildSlot>) + Send + 'static,
@@ -104,16 +105,16 @@ impl Engine {
     ) -> Result<mpsc::Sender<EngineMessage>, SupervisorError> {
         let outbox = self.outbox.clone();
         let (up, is_up) = mpsc::channel();
-        // Not a service thread, which blocks signals: it runs user code, the closures that make
-        // workers.
+        // Not a service thread, because those block signals: this one runs user code, the closures
+        // that make workers.
         let thread = thread::Builder::new().name("offspring-supervisor".to_owned());
         let work = move || {
             let guard = CloseOnDrop(self.view.clone());
             match self.run(|| drop(up.send(Ok(())))) {
                 Ok((slots, end)) => {
-                    // The slots first, then the view, then the supervisor above. That one may start
-                    // this supervisor again at once: the slots must be back by then, and closing
-                    // the view any later would close it for the next thread.
+                    // The slots first, then the view, then the supervisor above, which may start
+                    // this supervisor again at once. By then the slots must be back, and closing
+                    // the view later would close it for the next thread.
                     return_slots(slots);
                     guard.close(end.clone());
                     at_end(end);
@@ -150,8 +151,8 @@ impl Engine {
         Ok((self.into_slots(), end))
     }
 
-    /// The children for the next start: for a nested supervisor those it was built with, like those
-    /// that OTP's `init` returns.
+    /// Returns the children for the next start. For a nested supervisor, those are the children of
+    /// its builder, as OTP's `init` would return them.
     fn into_slots(mut self) -> Vec<ChildSlot> {
         self.slots.append(&mut self.removed);
         if self.level == Level::Top {
@@ -192,15 +193,15 @@ impl Engine {
             }
             Some(EngineMessage::Request(request, reply)) => {
                 let result = self.handle_request(request);
-                // Before the reply: the caller then sees the effect of its request.
+                // Before the reply, so that the caller then sees the effect of its request.
                 self.publish();
                 let _ = reply.send(result);
             }
             Some(EngineMessage::Stop) => self.end = Some(SupervisorEnd::Stopped),
             None => {}
         }
-        // Before the restarts: a client that has a reply of the next incarnation must not see the
-        // pid of the last one.
+        // Before the restarts, so that a client that has a reply of the next incarnation cannot see
+        // the pid of the last one.
         self.publish();
         self.start_due();
     }
@@ -219,8 +220,8 @@ impl Engine {
 
     /// Stops all children, last first.
     ///
-    /// Announces each end at once and not when all are down: a client that waits for a reply of
-    /// this child may be one of those that are still to be stopped.
+    /// Announces each end at once, not when all are down: a client that waits for a reply of this
+    /// child may be a child that is still to be stopped.
     fn stop_all(&mut self) {
         self.pending.clear();
         let reason = self.end_of_children();
@@ -243,7 +244,8 @@ impl Engine {
         }
     }
 
-    /// What the clients of the children learn when the supervisor ends: of one that gave up, why.
+    /// Returns what the clients of the children learn when the supervisor ends. If it gave up, that
+    /// includes the reason.
     pub(super) fn end_of_children(&self) -> DownReason {
         match &self.end {
             Some(SupervisorEnd::GaveUp { id, reason, intensity, period }) => {
@@ -263,7 +265,7 @@ impl Engine {
         slot.launch += 1;
         let (key, launch, outbox) = (slot.key, slot.launch, self.outbox.clone());
         let on_end: OnChildEnd = Box::new(move |reason| {
-            // Fails only if the engine has ended, which has stopped this child then.
+            // Fails only if the engine has ended. Before that, it stopped this child.
             let _ = outbox.send(EngineMessage::Ended { key, launch, reason });
         });
         // The closure that makes a worker is user code: the supervisor must survive its panic.
@@ -287,7 +289,7 @@ impl Engine {
                 SupervisorEvent::StartFailed { id, error }
             }
         };
-        // Before the event: its reader then finds the child up.
+        // Before the event, so that its reader finds the child up.
         self.publish();
         self.view.emit(&event);
         started
@@ -322,7 +324,7 @@ impl Engine {
 }
 
 /// Closes the view even if the thread panics, so that threads that wait for the supervisor's end
-/// wake.
+/// wake up.
 struct CloseOnDrop(Arc<SupervisorView>);
 
 impl CloseOnDrop {

@@ -71,7 +71,7 @@ pub enum SupervisorEvent {
         /// The text of the error and of its causes.
         error: String,
     },
-    /// There were too many restarts: the supervisor stops all its children and ends.
+    /// There were too many restarts, so the supervisor stops all its children and ends.
     GaveUp {
         /// The child that ended last.
         id: String,
@@ -91,9 +91,9 @@ impl StreamEvent for SupervisorEvent {
 /// The events of a supervisor, from the call of [`events`](crate::Supervisor::events) to the
 /// supervisor's end. Dropping it ends this stream only.
 ///
-/// As an iterator it blocks until the next event, and ends with the supervisor. It buffers up to
-/// 1,024 events. When the buffer is full, further events are dropped; a [`SupervisorEvent::Missed`]
-/// with their number takes their place.
+/// As an iterator, it blocks until the next event, and ends with the supervisor. It buffers up to
+/// 1,024 events. When the buffer is full, further events are dropped, and a
+/// [`SupervisorEvent::Missed`] with their number takes their place.
 ///
 /// ```
 /// use offspring::supervisor::{ChildSpec, Supervisor, SupervisorEvents};
@@ -123,14 +123,14 @@ impl SupervisorEvents {
         SupervisorEvents { stream }
     }
 
-    /// Returns the next event if there is one. Never blocks; returns `None` at the end of the
-    /// stream, too.
+    /// Returns the next event if there is one. Never blocks. Also returns `None` at the end of the
+    /// stream.
     pub fn try_next(&self) -> Option<SupervisorEvent> {
         self.stream.try_next()
     }
 
-    /// Blocks until the next event, for up to `timeout`. Returns `None` when that has passed, and
-    /// at the end of the stream.
+    /// Blocks for at most `timeout` until the next event. Returns `None` after the timeout, and at
+    /// the end of the stream.
     pub fn next_timeout(&self, timeout: Duration) -> Option<SupervisorEvent> {
         self.stream.next_timeout(timeout)
     }

@@ -28,13 +28,14 @@ use crate::sys;
 /// A supervisor does one thing at a time. [`start_child`](Supervisor::start_child),
 /// [`start_child_of`](Supervisor::start_child_of), [`stop_child`](Supervisor::stop_child),
 /// [`restart_child`](Supervisor::restart_child), [`delete_child`](Supervisor::delete_child) and
-/// [`stop`](Supervisor::stop) block until the supervisor has finished what it is doing and then
-/// what they ask for. Only the options of the children limit that: a start takes up to the child's
-/// start timeout (10 s by default), a stop up to its [`Shutdown`](crate::supervisor::Shutdown) (5 s
-/// by default). A child with [`Shutdown::Infinity`](crate::supervisor::Shutdown::Infinity) that
-/// does not end blocks them forever, and so does a closure of [`ChildSpec::worker_with`] that does
-/// not return or that calls one of them on its own supervisor. All other methods except
-/// [`wait`](Supervisor::wait) and [`run`](Supervisor::run) return at once.
+/// [`stop`](Supervisor::stop) block until the supervisor has finished what it is doing, and then
+/// what they ask for. Only the options of the children limit that time: a start takes up to the
+/// child's start timeout (10 s by default), a stop up to its
+/// [`Shutdown`](crate::supervisor::Shutdown) (5 s by default). A child with
+/// [`Shutdown::Infinity`](crate::supervisor::Shutdown::Infinity) that does not end blocks them
+/// forever. So does a closure of [`ChildSpec::worker_with`] that does not return, or that calls one
+/// of them on its own supervisor. All other methods except [`wait`](Supervisor::wait) and
+/// [`run`](Supervisor::run) return at once.
 ///
 /// ```
 /// use offspring::supervisor::{ChildSpec, Strategy, Supervisor};
@@ -154,8 +155,8 @@ impl Supervisor {
     /// supervisor `id`. Deeper ones have a path, such as `"supervisor/supervisor"`.
     ///
     /// When that supervisor is restarted, it starts all children of its builder, even those that
-    /// had ended or were deleted. Children that were added are gone, and the clients of such an
-    /// actor learn that it is down.
+    /// had ended or were deleted. Children that were added later are gone, and the clients of such
+    /// an actor learn that it is down.
     ///
     /// # Errors
     ///
@@ -219,8 +220,8 @@ impl Supervisor {
         self.view.wait_end(None).unwrap_or(SupervisorEnd::Stopped)
     }
 
-    /// Like [`wait`](Supervisor::wait), but for up to `timeout`. Returns `None` if the supervisor
-    /// still runs then.
+    /// Like [`wait`](Supervisor::wait), but blocks for at most `timeout`. Returns `None` if the
+    /// supervisor is still running then.
     #[must_use]
     pub fn wait_timeout(&self, timeout: Duration) -> Option<SupervisorEnd> {
         self.view.wait_end(Instant::now().checked_add(timeout))
@@ -229,7 +230,7 @@ impl Supervisor {
     /// Supervises until this process is [asked to
     /// stop](crate::process::CurrentProcess::is_stopping), then stops the children.
     ///
-    /// A worker calls this to be a supervisor in a process of its own.
+    /// A worker that calls this is a supervisor in a process of its own.
     ///
     /// # Panics
     ///
@@ -238,7 +239,8 @@ impl Supervisor {
     pub fn run(self) {
         if current().depth() > 0 {
             let outbox = self.outbox.clone();
-            // If this thread cannot be started, SIGTERM ends the process after the request.
+            // If this thread cannot be started, a request to stop has no effect, and the SIGTERM
+            // that follows it ends the process.
             let _ = sys::service_thread("offspring-stop", move || {
                 current().wait_stopping();
                 let _ = outbox.send(EngineMessage::Stop);

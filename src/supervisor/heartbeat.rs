@@ -15,7 +15,7 @@ pub(super) struct Beat;
 /// Lets a worker show its supervisor that it is not stuck. It travels in the worker's fields.
 ///
 /// Once all its clones are dropped, the supervisor no longer watches the worker: dropping it never
-/// gets a worker killed.
+/// causes the worker to be killed.
 ///
 /// ```
 /// use std::time::Duration;
@@ -50,7 +50,7 @@ pub struct Heartbeat {
 }
 
 impl Heartbeat {
-    /// The worker's end and the supervisor's, if there is a limit.
+    /// Returns the worker's end and the supervisor's, if there is a limit.
     pub(super) fn pair(
         limit: Option<Duration>,
     ) -> Result<(Option<Heartbeat>, Option<Receiver<Beat>>), CreateError> {

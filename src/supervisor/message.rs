@@ -7,7 +7,7 @@ use crate::supervisor::spec::ChildSpec;
 
 pub(super) enum EngineMessage {
     /// A child ended. `launch` counts the starts of that child: the engine ignores the end of a
-    /// start that it has brought to an end itself.
+    /// start that it stopped itself.
     Ended {
         key: u64,
         launch: u64,

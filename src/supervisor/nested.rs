@@ -46,7 +46,7 @@ impl NestedChild {
         }
     }
 
-    /// Checks here what a builder cannot refuse.
+    /// Checks here what a builder does not check.
     fn check(&self) -> Result<(), SupervisorError> {
         self.policy.check()?;
         let mut ids = HashSet::new();
@@ -89,12 +89,12 @@ impl Child for NestedChild {
         })
     }
 
-    /// Waits as long as it takes: each child below has a limit of its own.
+    /// Waits without a limit of its own: each child below has one.
     fn stop(&mut self, _: Shutdown) {
         let Some(running) = self.running.take() else {
             return;
         };
-        // If it has just given up, it does not receive this, and ends all the same.
+        // If it has just given up, it does not receive this message, but it ends anyway.
         let _ = running.send(EngineMessage::Stop);
         self.view.wait_end(None);
     }

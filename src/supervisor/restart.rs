@@ -17,7 +17,7 @@ impl Engine {
         };
         let slot = &mut self.slots[index];
         if slot.launch != launch || slot.state != ChildState::Up {
-            // The engine stopped this start itself, after its end was sent.
+            // The engine stopped this start itself, after the child had reported its end.
             return;
         }
         slot.state = ChildState::Stopped;
@@ -42,8 +42,8 @@ impl Engine {
         }
     }
 
-    /// Counts one more restart. Returns `false`, and makes the supervisor end, if that is one too
-    /// many.
+    /// Counts one more restart. If that is one too many, returns `false` and makes the supervisor
+    /// end.
     fn count_restart(&mut self, index: usize, reason: &DownReason) -> bool {
         let allowed = self.intensity.allows(Instant::now());
         if !allowed {
@@ -52,7 +52,7 @@ impl Engine {
             let (intensity, period) = self.intensity.limit();
             let (id, reason) = (id.clone(), reason.clone());
             let end = SupervisorEnd::GaveUp { id, reason, intensity, period };
-            // It ends children that did not fail: that must not be silent.
+            // Children that did not fail will be stopped as well. That must not be silent.
             diagnostics::loss(
                 "offspring::supervisor",
                 1,
@@ -69,7 +69,8 @@ impl Engine {
         let group = self.policy.strategy.group(failed, self.slots.len());
         let failed = self.slots[failed].key;
         let mut keys = Vec::new();
-        // Backwards, so that removing a temporary child moves no index that is still to come.
+        // Backwards, so that removing a temporary child does not shift the indices that are still
+        // to come.
         for index in group.rev() {
             if self.slots[index].key != failed {
                 self.stop(index);
@@ -102,8 +103,9 @@ impl Engine {
             let id = slot.id.clone();
             self.view.emit(&SupervisorEvent::Restarting { id, after: pause });
         }
-        // A child in the new group starts with that group only. An older group keeps its other
-        // children: it can share a part, if a child was restarted on request while it was pending.
+        // A child in the new group starts with that group only. An older pending group keeps its
+        // other children. Two groups can share a child if it was restarted on request while it was
+        // pending.
         for pending in &mut self.pending {
             pending.keys.retain(|key| !keys.contains(key));
         }
@@ -126,8 +128,9 @@ impl Engine {
 
     /// Starts children in order.
     ///
-    /// A failed start counts like the end of that child: it and those after it are tried again.
-    /// Under [`Strategy::OneForAll`] those before it are stopped and tried again too.
+    /// A failed start counts like the end of that child: the supervisor tries that child and those
+    /// after it again. Under [`Strategy::OneForAll`], it stops those before it and starts them
+    /// again too.
     fn start_group(&mut self, mut keys: Vec<u64>) {
         for count in 0..keys.len() {
             let Some(index) = self.index_of(keys[count]) else {

@@ -14,7 +14,7 @@ use crate::supervisor::strategy::{Restart, Shutdown};
 use crate::supervisor::view::SupervisorView;
 
 pub(super) struct ChildSlot {
-    /// Unique among the children that one supervisor ever had; ids are used again.
+    /// Unique among all children that one supervisor has ever had; an id can be used again.
     pub(super) key: u64,
     pub(super) id: String,
     kind: ChildKind,
@@ -24,7 +24,7 @@ pub(super) struct ChildSlot {
     /// The child's view, if it is a supervisor.
     pub(super) nested: Option<Arc<SupervisorView>>,
     pub(super) state: ChildState,
-    /// The number of starts. Tells the end of this start from that of an earlier one.
+    /// The number of starts. Distinguishes the end of this start from that of an earlier one.
     pub(super) launch: u64,
     pub(super) restarts: u64,
     /// The number of restarts in a row, for the back-off.
@@ -72,8 +72,8 @@ impl ChildSlot {
         }
     }
 
-    /// Drops the child. It holds user code, whose `Drop` may panic: the supervisor must survive
-    /// that.
+    /// Drops the child. It holds user code, whose `Drop` may panic, which the supervisor must
+    /// survive.
     pub(super) fn forget(self) {
         let id = self.id.clone();
         if let Err(error) = catch::catch_panic("dropping it panicked", || drop(self)) {

@@ -57,14 +57,14 @@ pub struct ChildSpec {
     pub(super) source: ChildSource,
 }
 
-/// The options of an actor or a worker, of which a supervisor has none.
+/// The options of an actor or a worker. Supervisors do not have them.
 #[derive(Default)]
 pub(super) struct ChildOptions {
     pub(super) heartbeat: Option<Duration>,
     pub(super) configure: Option<Configure>,
 }
 
-/// The parts from which the supervisor makes the child.
+/// What the supervisor makes the child from.
 pub(super) enum ChildSource {
     /// Makes an actor or a worker.
     Process(ChildKind, Box<dyn FnOnce(ChildOptions) -> Box<dyn Child> + Send>),
@@ -125,8 +125,8 @@ impl ChildSpec {
         ChildSpec::worker_with(id, move |_| worker.clone())
     }
 
-    /// Like [`worker`](ChildSpec::worker), but calls `make` for each start. A [`StartInfo`] tells
-    /// it about earlier starts.
+    /// Like [`worker`](ChildSpec::worker), but calls `make` for each start. A [`StartInfo`]
+    /// describes the earlier starts to it.
     ///
     /// `make` runs on the supervisor's thread, in this process. A panic in it counts as a failed
     /// start.
@@ -182,8 +182,8 @@ impl ChildSpec {
         self
     }
 
-    /// Sets how long the child may show no sign of life before the supervisor kills it. Default: no
-    /// limit; the minimum is 1 ms. Has no effect on a supervisor.
+    /// Sets for how long the child may show no sign of life before the supervisor kills it.
+    /// Default: no limit; the minimum is 1 ms. Has no effect on a supervisor.
     ///
     /// An actor shows signs of life on its own between two messages; a worker has to call
     /// [`Heartbeat::beat`](crate::supervisor::Heartbeat::beat). The child then counts as
@@ -197,9 +197,9 @@ impl ChildSpec {
     /// on a supervisor.
     ///
     /// `configure` is called for each start, on the supervisor's thread; a panic in it counts as a
-    /// failed start. For an actor, it comes after that of its
-    /// [builder](crate::actor::ActorBuilder::process). A stdio that is
-    /// [piped](crate::Stdio::piped) fails the start, since nobody could read it.
+    /// failed start. For an actor, it is called after that of its
+    /// [builder](crate::actor::ActorBuilder::process). A stdio that is [piped](crate::Stdio::piped)
+    /// fails the start, because no code could read it.
     ///
     /// ```
     /// use offspring::supervisor::{ChildSpec, Supervisor};

@@ -1,4 +1,4 @@
-//! Facts for a worker about its start.
+//! What a worker learns about its start.
 
 use crate::error::DownReason;
 use crate::supervisor::heartbeat::Heartbeat;

@@ -61,7 +61,8 @@ impl fmt::Display for Strategy {
 }
 
 impl Strategy {
-    /// The indices of the children to restart, of `count` children in the order of their start.
+    /// Returns the indices of the children to restart, of `count` children in the order of their
+    /// start.
     pub(super) fn group(self, failed: usize, count: usize) -> std::ops::Range<usize> {
         match self {
             Strategy::OneForOne => failed..failed + 1,
@@ -227,15 +228,15 @@ impl Backoff {
     /// A pause of `first`, then twice as long for each further restart in a row, up to `longest`.
     ///
     /// Each pause is shortened by a random part of up to one half, so that children that failed
-    /// together do not restart together. The pauses start over with a child that was up for longer
-    /// than both `longest` and the supervisor's
+    /// together do not restart together. The pauses begin again with `first` after a child was up
+    /// for longer than both `longest` and the supervisor's
     /// [period](crate::supervisor::SupervisorBuilder::period).
     #[must_use]
     pub const fn exponential(first: Duration, longest: Duration) -> Backoff {
         Backoff { first, longest }
     }
 
-    /// The pause before a restart that follows `others` in a row.
+    /// Returns the pause before a restart that follows `others` in a row.
     pub(super) fn pause(self, others: u32) -> Duration {
         if self.first.is_zero() {
             return Duration::ZERO;

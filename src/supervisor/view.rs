@@ -25,7 +25,7 @@ pub(super) struct SupervisorView {
 struct Seen {
     children: Children,
     end: Option<SupervisorEnd>,
-    /// To the supervisor's thread, while it runs.
+    /// The sender of messages to the supervisor's thread, while that runs.
     outbox: Option<mpsc::Sender<EngineMessage>>,
 }
 
@@ -42,7 +42,7 @@ impl SupervisorView {
         lock(&self.seen).children.infos.clone()
     }
 
-    /// The children of the supervisor at `path`.
+    /// Returns the children of the supervisor at `path`.
     pub(super) fn children_of(&self, path: &str) -> Option<Vec<ChildInfo>> {
         self.supervisor(path).map(|nested| nested.children())
     }
@@ -58,7 +58,7 @@ impl SupervisorView {
         nested?.supervisor(rest)
     }
 
-    /// The actor at `path`: its id, after those of the supervisors above it.
+    /// Returns the actor at `path`: its id, after those of the supervisors above it.
     pub(super) fn actor(&self, path: &str) -> Option<UntypedRef> {
         if let Some(entry) = lock(&self.seen).children.actors.get(path) {
             return Some(entry.clone());
@@ -67,7 +67,7 @@ impl SupervisorView {
         self.supervisor(above)?.actor(id)
     }
 
-    /// The supervisor to ask about the child at `path`, and the child's id there.
+    /// Returns the supervisor to ask about the child at `path`, and the child's id there.
     pub(super) fn resolve(
         &self,
         path: &str,
@@ -83,7 +83,7 @@ impl SupervisorView {
         seen.children.infos.iter().any(|child| child.id == id)
     }
 
-    /// The way to the supervisor at `path`.
+    /// Returns the sender of messages to the supervisor at `path`.
     pub(super) fn outbox_of(
         &self,
         path: &str,
@@ -105,7 +105,8 @@ impl SupervisorView {
             // too.
             self.events.subscribe()
         } else {
-            // The stream of a publisher that is dropped at once: it has ended.
+            // The supervisor has ended, so return the stream of a publisher that is dropped at
+            // once: a stream that has ended.
             EventPublisher::default().subscribe()
         };
         SupervisorEvents::new(stream)

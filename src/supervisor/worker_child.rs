@@ -44,7 +44,7 @@ impl<T: serde::Serialize + serde::de::DeserializeOwned + 'static> WorkerProcess<
             loop {
                 match beats.recv_timeout(limit) {
                     Ok(Beat) => {}
-                    // This process lacks something for a moment, and the worker is not to blame.
+                    // This process lacks a resource for a moment. That is not the worker's fault.
                     Err(RecvTimeoutError::Io(error)) => retry.pause(&error),
                     Err(RecvTimeoutError::Timeout) => {
                         self.process.kill();
@@ -58,7 +58,8 @@ impl<T: serde::Serialize + serde::de::DeserializeOwned + 'static> WorkerProcess<
         }
         match self.process.join() {
             Err(JoinError::Ended { reason, .. }) => DownReason::Died(reason),
-            // The worker returned. Its output is not used, not even whether it can be decoded.
+            // The worker returned. Its output is not used, so it does not matter whether it can be
+            // decoded.
             Ok(_) | Err(_) => DownReason::Normal,
         }
     }
@@ -119,7 +120,7 @@ where
         }
     }
 
-    /// Plain workers have no clients.
+    /// Does nothing: plain workers have no clients.
     fn announce_restart(&mut self, _: &DownReason) {}
 
     fn announce_down(&mut self, _: &DownReason) {}

@@ -1,23 +1,23 @@
 //! Barriers: a fixed number of threads wait for each other.
 //!
-//! The state is a word with a generation and whether the barrier is broken, and the number of
-//! threads that have arrived in the generation. The last thread to arrive ends the generation by one
-//! compare-and-swap of the word, so a death leaves it either ended or not. Threads arrive and end
-//! generations under the [`latch`]; breaking the barrier is one atomic step and needs none. So a
-//! thread whose time is over either breaks the generation or finds that it has ended, without
-//! waiting for anyone.
+//! The state is two numbers: a word with the generation and whether the barrier is broken, and the
+//! count of threads that have arrived in the generation. The last thread to arrive ends the
+//! generation by one compare-and-swap of the word, so a death leaves the generation either ended or
+//! not. Threads arrive and end generations under the [`latch`]; breaking the barrier is one atomic
+//! step and needs no latch. So a thread whose time is over either breaks the generation or finds
+//! that it has ended, without waiting for any other thread.
 //!
 //!
 //! - *A party dies while it waits, or before it arrives, or in the middle of arriving.* The repair
 //!   breaks the barrier: the count may include the dead, so no generation can be trusted to be
 //!   complete.
-//! - *The leader dies after the store and before it wakes the others.* The generation has ended,
-//!   and the repair wakes every sleeper. Each sees the new generation and passes, even though the
+//! - *The leader dies after the swap and before it wakes the others.* The generation has ended, and
+//!   the repair wakes every sleeper. Each sees the new generation and passes, even though the
 //!   barrier is broken by then.
 //!
-//! A thread that wakes compares generations before it checks whether the barrier is broken. A
-//! thread of an earlier generation may wake so late that further ones have ended, so whether its
-//! own ended by a reset is kept for the last 64 generations.
+//! A thread that wakes compares generations before it checks whether the barrier is broken. It may
+//! wake so late that further generations have ended. So whether a generation ended by a reset is
+//! kept for the last 64 of them.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -31,7 +31,8 @@ use crate::ipc::region::Region;
 use crate::sync::latch::{self, LATCH_BYTES, Latch};
 use crate::sync::object::{ObjectHandle, Primitive};
 
-/// The generation, which grows when all parties have arrived, and at a reset; and [`BROKEN`].
+/// The generation, which grows when all parties have arrived, and at a reset. Also holds
+/// [`BROKEN`].
 const STATE: usize = 8;
 const BROKEN: u64 = 1 << 32;
 const PARTIES: usize = 16;
@@ -62,7 +63,7 @@ impl Primitive for BarrierWords {
     }
 
     fn holds(_: &Region, _: u32) -> bool {
-        // A thread that waits has a handle, so its process is attached.
+        // A thread that waits has a handle, so its process is still attached.
         false
     }
 }
@@ -71,7 +72,7 @@ fn state(region: &Region) -> &AtomicU64 {
     region.number(STATE)
 }
 
-/// Breaks the barrier, in whatever generation it is.
+/// Breaks the barrier, whatever its generation is.
 fn break_any(region: &Region) {
     state(region).fetch_or(BROKEN, Ordering::AcqRel);
     latch::notify_all(region);
@@ -83,8 +84,8 @@ fn break_any(region: &Region) {
 /// Like [`std::sync::Barrier`], but it may break: when a process that has a handle dies or panics,
 /// when a [`wait_timeout`](Barrier::wait_timeout) times out, or by [`abort`](Barrier::abort). Then
 /// every thread that waits, and every thread that arrives later, gets [`BarrierError::Broken`],
-/// until a [`reset`](Barrier::reset). A process that has dropped all its handles does not break the
-/// barrier by its end.
+/// until a [`reset`](Barrier::reset). If a process drops all its handles before it ends, its end
+/// does not break the barrier.
 ///
 /// ```
 /// use offspring::sync::Barrier;
@@ -139,13 +140,13 @@ pub struct BarrierWaitResult {
 }
 
 impl BarrierWaitResult {
-    /// Whether this thread arrived last. Exactly one of the threads that pass together did.
+    /// Returns whether this thread arrived last. Exactly one of the threads that pass together did.
     #[must_use]
     pub fn is_leader(&self) -> bool {
         self.is_leader
     }
 
-    /// The position of this thread in the order of arrival, from 0.
+    /// Returns the position of this thread in the order of arrival, from 0.
     #[must_use]
     pub fn index(&self) -> usize {
         self.index as usize
@@ -214,7 +215,7 @@ impl Barrier {
         passed.map_err(WaitEnd::into_failed)
     }
 
-    /// Like [`wait`](Barrier::wait), but blocks for up to `timeout`. If it times out, the barrier
+    /// Like [`wait`](Barrier::wait), but blocks for at most `timeout`. If it times out, the barrier
     /// breaks for all parties.
     ///
     /// # Errors
@@ -243,19 +244,19 @@ impl Barrier {
         }
     }
 
-    /// The number of threads that the barrier was created for.
+    /// Returns the number of threads that the barrier was created for.
     #[must_use]
     pub fn parties(&self) -> usize {
         self.object.number(PARTIES) as usize
     }
 
-    /// The number of threads that have arrived and wait for the others.
+    /// Returns the number of threads that have arrived and wait for the others.
     #[must_use]
     pub fn waiting(&self) -> usize {
         self.object.number(ARRIVED) as usize
     }
 
-    /// Whether the barrier is broken.
+    /// Returns whether the barrier is broken.
     #[must_use]
     pub fn is_broken(&self) -> bool {
         state(&self.object.region).load(Ordering::Acquire) & BROKEN != 0
@@ -265,9 +266,9 @@ impl Barrier {
         state(&self.object.region).load(Ordering::Acquire) as u32
     }
 
-    /// Under the latch: gets everything ready for the end of the generation, and returns the state
-    /// that ends it. Setting that comes last: a process that dies before it has changed nothing that
-    /// a waiting thread reads.
+    /// Under the latch: prepares the end of the generation, and returns the state that ends it. The
+    /// caller sets that state last, so a process that dies before that has changed nothing that a
+    /// waiting thread reads.
     fn prepare_end(&self, reset: bool) -> u64 {
         let generation = self.generation();
         let resets: &AtomicU64 = self.object.region.number(RESETS);
@@ -284,8 +285,8 @@ impl Barrier {
         action: impl FnOnce(),
     ) -> Waited<BarrierWaitResult, BarrierError, L> {
         let mut latch = Latch::of(&self.object, limit).map_err(WaitEnd::convert)?;
-        // All parties have arrived, and the leader still runs its action: this thread belongs to
-        // the next generation.
+        // All parties have arrived, and the leader is still running its action, so this thread
+        // belongs to the next generation.
         while self.object.number(ARRIVED) >= self.object.number(PARTIES) && !self.is_broken() {
             latch = latch.sleep(limit).map_err(WaitEnd::convert)?;
         }
@@ -312,12 +313,12 @@ impl Barrier {
         action();
         std::mem::forget(break_on_panic);
         let latch = Latch::of(&self.object, &Forever).map_err(WaitEnd::into_failed)?;
-        // During the action a party may have died, or a thread reset the barrier.
+        // During the action, a party may have died, or a thread may have reset the barrier.
         if self.is_broken() || self.generation() != generation {
             return Err(BarrierError::Broken);
         }
         let (state, ends) = (state(&self.object.region), self.prepare_end(false));
-        // It may also break at any time, which needs no latch.
+        // It may also break at any time, because that needs no latch.
         state
             .compare_exchange(generation.into(), ends, Ordering::AcqRel, Ordering::Acquire)
             .map_err(|_| BarrierError::Broken)?;
@@ -355,7 +356,7 @@ impl Barrier {
         }
     }
 
-    /// How the generation has ended, or that the barrier is broken.
+    /// Returns how the generation has ended, or that the barrier is broken.
     fn outcome(&self, generation: u32) -> Option<Result<(), BarrierError>> {
         let state = state(&self.object.region).load(Ordering::Acquire);
         if state as u32 != generation {

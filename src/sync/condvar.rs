@@ -1,22 +1,22 @@
 //! Condition variables: waiting until the value in a mutex changes.
 //!
 //! Each waiting thread has a slot, with a word of its own to sleep on. A notification is one store
-//! into the oldest waiting slot, so it reaches exactly one thread, which was waiting when it was
-//! sent. Slots are taken and notified under the [`latch`], and freed without: a thread whose time is
-//! over waits for no other process. So a notification is a compare-and-swap, which finds out that a
-//! slot was just freed.
+//! into the oldest waiting slot. So it reaches exactly one thread, which was waiting when it was
+//! sent. Slots are taken and notified under the [`latch`], and freed without it, so that a thread
+//! whose time is over waits for no other process. Because of that, a notification is a
+//! compare-and-swap, which fails if the slot was just freed.
 //!
-//! # What each order is for
+//! # The reason for each order
 //!
 //! - *Take a slot, then unlock the mutex.* A thread that changes the value must lock the mutex
-//!   first, so it finds the slot and notifies it. The other way round, the notification could come
+//!   first, so it finds the slot and notifies it. In the other order, the notification could come
 //!   between the two and find no slot.
-//! - *Lock the mutex, then free the slot.* A thread that was notified and dies while it waits for
-//!   the mutex has done nothing with the notification. Its slot is still `NOTIFIED` and names its
-//!   session, so the repair passes the notification on to the next slot. Freed earlier, the
-//!   notification would be lost.
-//! - *State last when a slot is taken.* A slot that is not free has a session and a number,
-//!   whenever its process dies.
+//! - *Lock the mutex, then free the slot.* A thread that was notified, and dies while it waits for
+//!   the mutex, has not acted on the notification. Its slot is still `NOTIFIED` and names its
+//!   session, so the repair passes the notification on to the next slot. If the slot were freed
+//!   first, the notification would be lost.
+//! - *When a slot is taken, set its state last.* So a slot that is not free has a session and a
+//!   number, whenever its process dies.
 //! - *Store, release the latch, wake.* A notifier that dies between the store and the wake-up
 //!   leaves a notified thread asleep. The repair wakes every notified slot again.
 
@@ -36,9 +36,9 @@ use crate::sync::value::Storage;
 use crate::sync::word;
 use crate::sys::{futex_wait, futex_wake_all};
 
-/// The number of slots that are not free, or more: a process that dies after it has counted a slot
-/// and before it has taken it leaves the count too high. That costs notifications that find no
-/// slot, while one that is too low would lose them.
+/// The number of slots that are not free, or a higher number: if a process dies after it has
+/// counted a slot and before it has taken it, the count stays too high. That costs notifications
+/// that find no slot. A count that is too low would lose notifications.
 const ACTIVE: usize = 8;
 /// The number that the next waiting thread gets.
 const NEXT: usize = 16;
@@ -77,13 +77,13 @@ fn slots(region: &Region) -> impl Iterator<Item = WaitSlot<'_>> {
     (0..SLOTS_MAX).map(|index| slot(region, index))
 }
 
-/// Under the latch: notifies up to `count` slots, the oldest first. Returns their words, which the
-/// caller wakes after it has released the latch.
+/// Under the latch: notifies up to `count` slots, the oldest first. Returns their words. The caller
+/// wakes them after it has released the latch.
 fn notify(region: &Region, count: usize) -> Vec<&AtomicU32> {
     let mut waiting: Vec<_> =
         slots(region).filter(|slot| slot.state.load(Ordering::Relaxed) == WAITING).collect();
     waiting.sort_by_key(|slot| slot.number.load(Ordering::Relaxed));
-    // A thread whose time is over frees its slot without the latch.
+    // Fails if a thread whose time is over has freed its slot, which it does without the latch.
     let mark = |state: &&AtomicU32| {
         state.compare_exchange(WAITING, NOTIFIED, Ordering::Release, Ordering::Relaxed).is_ok()
     };
@@ -139,8 +139,8 @@ impl Primitive for CondvarWords {
 /// Like [`std::sync::Condvar`], with more promises: a wait ends only by a notification or a
 /// timeout, never spuriously, and notifications go to the threads that have waited longest. If a
 /// thread dies after it was notified and before it has locked the mutex, the notification goes to
-/// the next. Up to 1,024 threads can wait at a time; waiting is an error for any further one. When
-/// the process that made it ends, waiting returns [`LockError::Disconnected`].
+/// the next thread. At most 1,024 threads can wait at a time; for a further one, waiting is an
+/// error. When the process that made it ends, waiting returns [`LockError::Disconnected`].
 ///
 /// ```
 /// use offspring::sync::{Condvar, Mutex};
@@ -191,14 +191,14 @@ pub struct Condvar {
 pub struct WaitTimeoutResult(bool);
 
 impl WaitTimeoutResult {
-    /// Whether the wait ended by its timeout, without a notification.
+    /// Returns whether the wait ended by its timeout, without a notification.
     #[must_use]
     pub fn timed_out(&self) -> bool {
         self.0
     }
 }
 
-/// What a wait returns: the guard.
+/// The result of a wait: the guard of the mutex, locked again.
 type Relocked<G> = Result<G, LockError<G>>;
 
 impl Condvar {
@@ -216,7 +216,7 @@ impl Condvar {
     /// # Errors
     ///
     /// The errors of [`Mutex::lock`](crate::sync::Mutex::lock), and [`LockError::Handle`] if 1,024
-    /// threads wait already. After an error the mutex is unlocked, unless the error is
+    /// threads are waiting already. After an error the mutex is unlocked, unless the error is
     /// [`LockError::Poisoned`], which holds the guard.
     pub fn wait<'a, T: ?Sized, S: Storage<T>>(
         &self,
@@ -227,8 +227,8 @@ impl Condvar {
             .map_err(|error| error.map(|(guard, _)| guard))
     }
 
-    /// Like [`wait`](Condvar::wait), but waits for up to `timeout`. The timeout does not bound how
-    /// long locking the mutex again takes.
+    /// Like [`wait`](Condvar::wait), but waits for at most `timeout`. The timeout does not limit
+    /// the time that locking the mutex again takes.
     ///
     /// # Errors
     ///
@@ -257,7 +257,7 @@ impl Condvar {
         Ok(guard)
     }
 
-    /// Like [`wait_while`](Condvar::wait_while), but waits for up to `timeout`.
+    /// Like [`wait_while`](Condvar::wait_while), but waits for at most `timeout`.
     ///
     /// # Errors
     ///
@@ -279,14 +279,14 @@ impl Condvar {
         Ok((guard, WaitTimeoutResult(false)))
     }
 
-    /// Wakes the thread that has waited longest. Returns the number of threads woken: 1, or 0 if
-    /// none waits.
+    /// Wakes the thread that has waited longest. Returns the number of threads that it woke: 1, or
+    /// 0 if none waits.
     pub fn notify_one(&self) -> usize {
         self.notify_n(1)
     }
 
     /// Wakes up to `count` threads, those that have waited longest. Returns the number of threads
-    /// woken.
+    /// that it woke.
     #[doc(alias = "notify")]
     pub fn notify_n(&self, count: usize) -> usize {
         let region = &self.object.region;
@@ -305,7 +305,7 @@ impl Condvar {
         notified.len()
     }
 
-    /// Wakes all threads that wait now. Returns the number of threads woken.
+    /// Wakes all threads that are waiting now. Returns the number of threads that it woke.
     pub fn notify_all(&self) -> usize {
         self.notify_n(usize::MAX)
     }
@@ -346,7 +346,7 @@ impl Condvar {
         let number = next.fetch_add(1, Ordering::Relaxed);
         slot.number.store(number, Ordering::Relaxed);
         slot.session.store(word::session(latch.me()), Ordering::Relaxed);
-        // Counted before it is taken, and until it is free.
+        // Counted from before it is taken until it is free.
         active(region).fetch_add(1, Ordering::Release);
         slot.state.store(WAITING, Ordering::Release);
         drop(latch);
@@ -354,8 +354,8 @@ impl Condvar {
     }
 
     fn sleep<L: TimeLimit>(&self, slot: &WaitSlot<'_>, limit: &L) {
-        // The owner's end may have been marked in this slot before it was taken, so the slot alone
-        // does not show it.
+        // The owner's end may have been marked in this slot before the slot was taken, so the slot
+        // alone does not show it.
         while slot.state.load(Ordering::Acquire) == WAITING && !latch::is_gone(&self.object.region)
         {
             if !futex_wait(slot.state, WAITING, limit.deadline()) {
@@ -364,8 +364,9 @@ impl Condvar {
         }
     }
 
-    /// Frees the slot, without the latch: a call whose time is over waits for no other process.
-    /// Returns whether it was notified, even if the notification came after the timeout.
+    /// Frees the slot, without the latch, so that a call whose time is over waits for no other
+    /// process. Returns whether the slot was notified, even if the notification came after the
+    /// timeout.
     fn free_slot(&self, slot: &WaitSlot<'_>) -> Result<bool, SyncError> {
         let region = &self.object.region;
         let notified = slot.state.swap(FREE, Ordering::AcqRel) == NOTIFIED;

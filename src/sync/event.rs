@@ -1,9 +1,10 @@
 //! A flag that threads of all processes wait for.
 //!
-//! One word holds the flag, whether a thread may sleep on the word, and the number of times that
-//! the flag was set. A waiting thread remembers that number, so it also sees a flag that was set
-//! and cleared while it slept. No process holds anything of an event, so a death leaves nothing to
-//! release. It may leave a flag set whose sleepers were not woken, so the repair wakes them all.
+//! One word holds the flag, whether a thread may be asleep on the word, and the number of times
+//! that the flag was set. A waiting thread remembers that number, so it notices even a flag that
+//! was set and cleared while it slept. No process holds anything of an event, so a death leaves
+//! nothing to release. But the dead process may have set the flag and not woken the sleepers, so
+//! the repair wakes them all.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -23,11 +24,11 @@ use crate::sys::{futex_wait, futex_wake_all};
 const WORD: usize = 0;
 
 const SET: u32 = 1;
-/// A thread may sleep on the word.
+/// A thread may be asleep on the word.
 const WAITERS: u32 = 2;
 /// The process that made the event has ended.
 const GONE: u32 = 4;
-/// The bits from here on count how often the event was set.
+/// The bits from here on count how often the flag was set.
 const ROUND: u32 = 8;
 
 #[derive(Debug)]
@@ -54,9 +55,9 @@ impl Primitive for EventWords {
 
 /// A flag that threads of all processes wait for. Dropping a handle does not affect the others.
 ///
-/// What was written before [`set`](Event::set) is visible after [`wait`](Event::wait). Reading and
-/// setting the flag make no system call while no thread waits. When the process that made the event
-/// ends, waiting returns [`SyncError::Disconnected`].
+/// Whatever was written before [`set`](Event::set) is visible after [`wait`](Event::wait). Reading
+/// and setting the flag make no system call while no thread waits. When the process that made the
+/// event ends, waiting returns [`SyncError::Disconnected`].
 ///
 /// ```
 /// use offspring::sync::Event;
@@ -84,12 +85,13 @@ impl Primitive for EventWords {
 #[must_use]
 pub struct Event {
     object: ObjectHandle<EventWords>,
-    /// What selectors register with. Made when the first one does.
+    /// What selectors register with. The first one makes it.
     #[serde(skip)]
     watch: OnceLock<Arc<EventWatch<EventFlag>>>,
 }
 
-/// The event as the watching thread holds it: without `watch`, whose drop ends that thread.
+/// The event as the watching thread holds it: without `watch`, because dropping that ends the
+/// thread.
 #[derive(Debug)]
 struct EventFlag(ObjectHandle<EventWords>);
 
@@ -103,8 +105,8 @@ impl Event {
         ObjectHandle::new(0, |_| ()).map(|object| Event { object, watch: OnceLock::new() })
     }
 
-    /// Sets the flag: wakes every thread that waits, and later waits return at once. Does nothing
-    /// if the flag is set already.
+    /// Sets the flag. This wakes every thread that waits, and later waits return at once. Does
+    /// nothing if the flag is already set.
     pub fn set(&self) {
         let word = self.object.word(WORD);
         let set =
@@ -116,18 +118,19 @@ impl Event {
         }
     }
 
-    /// Clears the flag: a later wait blocks until the next [`set`](Event::set).
+    /// Clears the flag. A later wait blocks until the next [`set`](Event::set).
     pub fn clear(&self) {
         self.object.word(WORD).fetch_and(!SET, Ordering::AcqRel);
     }
 
-    /// Whether the flag is set.
+    /// Returns whether the flag is set.
     #[must_use]
     pub fn is_set(&self) -> bool {
         self.object.word(WORD).load(Ordering::Acquire) & SET != 0
     }
 
-    /// Blocks until the flag is set. Returns even if it was cleared again before this thread woke.
+    /// Blocks until the flag is set. Returns even if the flag was cleared again before this thread
+    /// woke.
     ///
     /// # Errors
     ///
@@ -136,7 +139,7 @@ impl Event {
         wait_until_set(&self.object, &Forever).map_err(WaitEnd::into_failed)
     }
 
-    /// Like [`wait`](Event::wait), but blocks for up to `timeout`.
+    /// Like [`wait`](Event::wait), but blocks for at most `timeout`.
     ///
     /// # Errors
     ///
@@ -156,8 +159,8 @@ fn wait_until_set<L: TimeLimit>(
     let mut seen = word.load(Ordering::Acquire);
     let round = seen / ROUND;
     if seen & SET == 0 {
-        // Only a process that has a session with the owner is woken by the owner's end. After the
-        // round was read, so that a flag that is set meanwhile counts.
+        // The owner's end wakes only processes that have a session with the owner. The session is
+        // opened after the round was read, so that a flag that is set in the meantime counts.
         object.session(limit)?;
         seen = word.load(Ordering::Acquire);
     }
@@ -168,14 +171,14 @@ fn wait_until_set<L: TimeLimit>(
         if seen & GONE != 0 {
             return Err(SyncError::Disconnected.into());
         }
-        // After the flag was read: one that was set just in time counts.
+        // Checked after the flag was read, so that a flag that was set just in time counts.
         limit.check().map_err(WaitEnd::Timeout)?;
         if seen & WAITERS == 0 {
             let new = seen | WAITERS;
             let marked = word.compare_exchange(seen, new, Ordering::SeqCst, Ordering::Acquire);
             seen = marked.map_or_else(|now| now, |_| new);
-            // Check the limit once more before sleeping: `interrupt` stops the limit, then clears
-            // this mark. Either the check sees the stop, or the futex sees the cleared mark.
+            // Check the limit once more before sleeping. `interrupt` stops the limit, then clears
+            // this mark, so either the check sees the stop, or the futex sees the cleared mark.
             continue;
         }
         futex_wait(word, seen, limit.deadline());
@@ -193,8 +196,9 @@ impl WatchedFlag for EventFlag {
     }
 
     fn interrupt(&self) {
-        // A changed word keeps the thread from falling asleep on it, and the others mark it again.
-        // If this process dies before it wakes them, the repair does.
+        // Changing the word keeps a thread that is about to sleep on it awake. Woken threads that
+        // still have to wait mark it again. If this process dies before it wakes the sleepers, the
+        // repair wakes them.
         let word = self.0.word(WORD);
         word.fetch_and(!WAITERS, Ordering::SeqCst);
         futex_wake_all(word);

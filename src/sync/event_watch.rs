@@ -1,11 +1,11 @@
 //! Waiting for an event among other things: how a futex word wakes a selector.
 //!
 //! A selector sleeps until a waker wakes it, and a futex wakes only a thread that sleeps on its
-//! word. So a handle of an event that was ever added to a selector has a thread, which sleeps on
-//! the word in the selector's place. The thread ends with the handle.
+//! word. So once a handle of an event is added to a selector, it has a thread, which sleeps on the
+//! word for the selector. The thread ends with the handle.
 //!
-//! No wake-up is lost: a selector that finds the flag cleared leaves its waker first, then sends
-//! the thread to the word. The thread reads the word before it sleeps on it, so it also sees a flag
+//! No wake-up is lost. A selector that finds the flag cleared leaves its waker first, then sends
+//! the thread to the word. The thread reads the word before it sleeps on it, so it notices a flag
 //! that was set in between.
 
 use std::io;
@@ -17,14 +17,14 @@ use crate::ipc::deadline::{Elapsed, TimeLimit};
 use crate::ipc::reactor::{EventSource, Interest, WakerSet, WakerSlot};
 use crate::sys::{self, lock};
 
-/// What the thread waits for.
+/// The flag that the thread waits for.
 pub(super) trait WatchedFlag: std::fmt::Debug + Send + Sync + 'static {
-    /// Whether a wait would return at once.
+    /// Returns whether a wait would return at once.
     fn is_ready(&self) -> bool;
 
     /// Blocks until a wait would return at once, or until the limit; see
     /// [`interrupt`](WatchedFlag::interrupt). Returns false if a wait fails, which
-    /// [`is_ready`](WatchedFlag::is_ready) need not see.
+    /// [`is_ready`](WatchedFlag::is_ready) need not notice.
     fn wait_until_ready(&self, limit: &StopLimit) -> bool;
 
     /// Makes a thread in [`wait_until_ready`](WatchedFlag::wait_until_ready) check its limit.
@@ -61,14 +61,14 @@ struct Watched<F> {
     thread: Mutex<WatchThread>,
     changed: Condvar,
     stop: StopLimit,
-    /// Waits on the flag fail, so they return at once.
+    /// True once waits on the flag fail, and so return at once.
     failed: AtomicBool,
 }
 
 #[derive(Debug, Default)]
 struct WatchThread {
     is_started: bool,
-    /// A selector has left a waker since the thread last went to the word.
+    /// True if a selector has left a waker since the thread last began to wait.
     is_wanted: bool,
 }
 
@@ -98,7 +98,7 @@ impl<F: WatchedFlag> Watched<F> {
                 return;
             }
             if !self.flag.wait_until_ready(&self.stop) {
-                // Before the selectors wake and check.
+                // Set before the selectors wake up and check.
                 self.failed.store(true, Ordering::SeqCst);
             }
             self.wakers.wake();
@@ -133,7 +133,7 @@ impl<F: WatchedFlag> EventSource for EventWatch<F> {
 
 impl<F: WatchedFlag> Drop for EventWatch<F> {
     fn drop(&mut self) {
-        // Under the lock: the thread must not go to sleep between its check and its wait.
+        // Under the lock, so that the thread cannot go to sleep between its check and its wait.
         let thread = lock(&self.0.thread);
         self.0.stop.0.store(true, Ordering::SeqCst);
         drop(thread);

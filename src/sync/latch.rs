@@ -7,10 +7,10 @@
 //!
 //! # A death at any instruction
 //!
-//! A process may die at any instruction, even between changing its record and changing the sum.
-//! In that case the latch still names the dead session. The owner's hub inherits the latch, clears
-//! the dead session's record and *recomputes* the sum from the records. So the sum is never trusted
-//! after a death, and the records of the living are true, because no other process writes them.
+//! A process may die at any instruction, even between changing its record and changing the sum. In
+//! that case the latch still names the dead session. The owner's hub inherits the latch, clears the
+//! dead session's record and *recomputes* the sum from the records. So the sum is never trusted
+//! after a death. The records of the living are true, because no other process writes them.
 //!
 //! If the dead process did not hold the latch, the hub takes it like any thread, then does the
 //! same.
@@ -19,21 +19,21 @@
 //!
 //! A thread that has to wait releases the latch and sleeps on the *turn*, a number that grows with
 //! every release. The thread reads the turn when it takes the latch, before it reads anything else.
-//! So if anything changes after the thread has read it, the turn changes after the thread has read
-//! the turn, and the kernel does not let the thread fall asleep. This also holds for a change that
-//! needs no latch, such as the end of a write lock. Sleepers are counted in the records as well, so
-//! that a release without sleepers makes no system call.
+//! So if anything changes after the thread has read it, the turn changes as well, and the kernel
+//! does not let the thread fall asleep. This also holds for a change that needs no latch, such as
+//! the end of a write lock. Sleepers are counted in the records as well, so that a release without
+//! sleepers makes no system call.
 //!
 //! # A process that is stopped while it holds the latch
 //!
 //! The other processes cannot take the latch from it, since it may continue at any time, and they
-//! cannot do without the latch. Three rules keep the harm small:
+//! cannot do without the latch. Three rules limit the harm:
 //!
-//! - A call with a deadline ends at most twice [`GRACE`] after it. What it had announced in its
-//!   record is withdrawn later, by the hub's thread of its process ([`withdraw`]).
+//! - A call with a deadline ends at most twice [`GRACE`] after it. What the call had announced in
+//!   its record is withdrawn later, by the hub's thread of its process ([`withdraw`]).
 //! - A repair that does not get the latch is tried again by the hub's thread, until it succeeds.
-//! - What can be one atomic step needs no latch: the end of a write lock, the breaking of a barrier,
-//!   the end of a wait for a condition variable.
+//! - An operation that can be one atomic step needs no latch: the end of a write lock, the breaking
+//!   of a barrier, the end of a wait for a condition variable.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -53,16 +53,16 @@ const LATCH: usize = 0;
 const TURN: usize = 64;
 /// The sum over all records of threads that sleep until the next turn.
 const SLEEPERS: usize = 72;
-/// Where the records begin. Before them is room for an object's own words.
+/// Where the records begin. The room before them is for an object's own words.
 const RECORDS: usize = 128;
 /// Numbers in a record.
 const FIELDS: usize = 4;
 /// The field that counts the process's sleeping threads.
 const ASLEEP: usize = 3;
-/// Bytes of the words and the records together.
+/// The number of bytes of the words and the records together.
 pub(super) const LATCH_BYTES: usize = (RECORDS + SESSIONS_MAX * FIELDS * 4).next_multiple_of(64);
 
-/// How long the hub's thread tries to take a latch: longer than any running thread holds one.
+/// How long the hub's thread tries to take a latch. No running thread holds one this long.
 const PATIENCE: Duration = Duration::from_micros(200);
 
 /// A wait ends with the latch held. If its time is over, it tries to take the latch for this much
@@ -78,7 +78,7 @@ pub(super) struct Latch<'a> {
 }
 
 impl<'a> Latch<'a> {
-    /// This thread holds it.
+    /// Returns the latch that this thread holds.
     #[inline]
     fn held(region: &'a Region, me: u32) -> Latch<'a> {
         Latch { region, me, turn: region.number::<AtomicU32>(TURN).load(Ordering::Acquire) }
@@ -104,7 +104,8 @@ impl<'a> Latch<'a> {
         if !word::repair(region.number(LATCH), dead, HUB, || ()) {
             match word::lock(region.number(LATCH), HUB, &Deadline::after(PATIENCE)) {
                 Ok(()) => {}
-                // No other thread takes the latch of an object that is gone, so it needs no lock.
+                // No other thread takes the latch of an object that is gone, so there is nothing to
+                // take.
                 Err(WaitEnd::Failed(SyncError::Disconnected)) => {}
                 Err(_) => return None,
             }
@@ -122,12 +123,12 @@ impl<'a> Latch<'a> {
         Latch::take(&object.region, me, limit)
     }
 
-    /// The thread that holds the latch.
+    /// Returns the thread that holds the latch.
     pub(super) fn me(&self) -> u32 {
         self.me
     }
 
-    /// A number in a session's record.
+    /// Returns a number in a session's record.
     fn record(&self, session: u32, field: usize) -> &'a AtomicU32 {
         record(self.region, session, field)
     }
@@ -136,8 +137,8 @@ impl<'a> Latch<'a> {
     #[inline]
     pub(super) fn add(&self, field: usize, sum: usize, change: i32) {
         let session = word::session(self.me);
-        // A death between the two is repaired in either order: the record is cleared, the sum
-        // recomputed.
+        // If this process dies between the two, the repair clears the record and recomputes the
+        // sum, whichever of the two came first.
         for number in [self.record(session, field), self.region.number(sum)] {
             let value: u32 = number.load(Ordering::Relaxed);
             number.store(value.wrapping_add_signed(change), Ordering::Relaxed);
@@ -160,8 +161,8 @@ impl<'a> Latch<'a> {
         self.wake_all();
     }
 
-    /// Releases the latch and wakes every sleeper, even if no sleeper is counted: the dead process
-    /// may have released something without waking anyone, or died after it was woken.
+    /// Releases the latch and wakes every sleeper, even if none is counted: the dead process may
+    /// have released something without waking a thread, or may have died after it was woken.
     pub(super) fn wake_all(self) {
         let region = self.region;
         next_turn(region);
@@ -174,8 +175,8 @@ impl<'a> Latch<'a> {
         self.sleep_until(limit.deadline(), limit)
     }
 
-    /// Like [`sleep`](Latch::sleep), for a thread that may be woken alone. It also wakes when it is
-    /// time to [check again](word::LOOK_AGAIN).
+    /// Like [`sleep`](Latch::sleep), for a thread that may be the only one woken. It also wakes
+    /// when it is time to [check again](word::LOOK_AGAIN).
     pub(super) fn sleep_and_look<L: TimeLimit>(self, limit: &L) -> Waited<Latch<'a>, SyncError, L> {
         self.sleep_until(word::looks_again(limit), limit)
     }
@@ -208,7 +209,7 @@ impl<'a> Latch<'a> {
     }
 
     /// Releases the latch after something became free, and wakes one sleeper, or all. Returns
-    /// whether it woke one; `false` after it woke all.
+    /// whether it woke one; after it woke all, returns `false`.
     #[inline]
     pub(super) fn release(self, all: bool) -> bool {
         let region = self.region;
@@ -224,11 +225,11 @@ impl<'a> Latch<'a> {
     }
 }
 
-/// Takes the latch after a sleep, for a little longer than the limit: this thread counts as asleep
-/// until it has the latch.
+/// Takes the latch after a sleep, even a little after the limit, because this thread counts as
+/// asleep until it has the latch.
 ///
-/// If the holder is stopped just then, the count stays one too high. That costs later releases a
-/// system call each, but no wake-up. If this thread was woken, it passes the wake-up on.
+/// If the holder is stopped just then, the count stays one too high. That costs each later release
+/// a system call, but no wake-up is lost. If this thread was woken, it passes the wake-up on.
 fn take_again<'a, L: TimeLimit>(
     region: &'a Region,
     me: u32,
@@ -261,15 +262,15 @@ pub(super) fn record(region: &Region, session: u32, field: usize) -> &AtomicU32 
     region.number(RECORDS + (session as usize * FIELDS + field) * 4)
 }
 
-/// The number of threads that wait.
+/// Returns the number of threads that wait.
 pub(super) fn sleepers(region: &Region) -> u32 {
     region.number::<AtomicU32>(SLEEPERS).load(Ordering::SeqCst)
 }
 
 /// Wakes every sleeper, after a change that was made without the latch.
 pub(super) fn notify_all(region: &Region) {
-    // Sequentially consistent, as is a thread's falling asleep: either its count is seen here, or it
-    // sees the new turn.
+    // Sequentially consistent, like the steps of a thread that falls asleep. So either its count is
+    // seen here, or it sees the new turn.
     next_turn(region);
     if sleepers(region) > 0 {
         futex_wake_all(region.number(TURN));
@@ -278,7 +279,8 @@ pub(super) fn notify_all(region: &Region) {
 
 /// Takes back what this thread has announced in its process's record, and wakes every sleeper.
 ///
-/// The thread's time is over. If it does not get the latch soon, the hub's thread does it later.
+/// Called when the thread's time is over. If the thread does not get the latch soon, the hub's
+/// thread does this later.
 pub(super) fn withdraw<P: Primitive>(object: &Arc<Object<P>>, me: u32, field: usize, sum: usize) {
     let subtract = move |region: &Region, me, patience| {
         match Latch::take(region, me, &Deadline::after(patience)) {
@@ -310,16 +312,17 @@ fn wake_sleepers(region: &Region) {
     futex_wake_all(region.number(TURN));
 }
 
-/// Marks the latch as gone with the object's owner: no thread gets it any more, and every sleeper
-/// wakes.
+/// Marks the latch as gone with the object's owner: from now on no thread gets it. Wakes every
+/// sleeper.
 pub(super) fn abandon(region: &Region) {
     word::abandon(region.number(LATCH));
-    // After the mark: a thread that reads the new turn also sees the mark, and does not sleep.
+    // After the mark, so that a thread that reads the new turn also sees the mark, and does not
+    // sleep.
     next_turn(region);
     wake_sleepers(region);
 }
 
-/// Whether the owner is known to have ended.
+/// Returns whether the owner is known to have ended.
 pub(super) fn is_gone(region: &Region) -> bool {
     word::is_gone(region.number(LATCH))
 }

@@ -15,16 +15,16 @@
 //! messages. Their state is in shared memory, so taking a free lock needs no system call, and a
 //! thread that has to wait sleeps. The process that made an object owns it: it notices the death of
 //! another process within milliseconds, and repairs the object. When the owner itself ends, every
-//! call that takes a lock or waits returns [`SyncError::Disconnected`] or the like, and no thread
-//! waits forever.
+//! call that takes a lock or waits returns an error such as [`SyncError::Disconnected`], and no
+//! thread waits forever.
 //!
 //! A process that is *stopped* (`SIGSTOP`, a debugger) is not dead, and keeps what it holds. If it
 //! is stopped during a call on an object, other calls on that object may block until it continues,
-//! including the drop of a permit or of a read guard. Calls with a timeout keep it, to some tens of
-//! milliseconds. If it is stopped just when it was to get a free lock or permit, others get it within
-//! a second.
+//! including the drop of a permit or of a read guard. Calls with a timeout still end within some
+//! tens of milliseconds of it. If a process is stopped just when it was to get a free lock or
+//! permit, others get it within a second.
 //!
-//! When a thread panics, its guards release what it holds, like in std. A guard passed to
+//! When a thread panics, its guards release what it holds, as in std. A guard passed to
 //! [`std::mem::forget`] keeps its lock until the process ends.
 
 mod barrier;

@@ -36,7 +36,7 @@ impl Primitive for MutexWords {
     const WORDS_LEN: usize = 64;
 
     fn repair(region: &Region, dead: u32) -> bool {
-        // Poison the lock before the word is free, so that the next holder sees it.
+        // Poison the lock before the word is freed, so that the next holder sees the poison.
         word::repair(region.number(WORD), dead, 0, || poison::by_death(region));
         futex_wake_all(region.number(WORD));
         true
@@ -51,8 +51,8 @@ impl Primitive for MutexWords {
     }
 }
 
-/// A value that one thread at a time may use, of all processes that have a handle. Dropping a
-/// handle does not affect the others; dropping the guard unlocks.
+/// A value that one thread at a time may use, of all threads in all processes that have a handle.
+/// Dropping a handle does not affect the others; dropping the guard unlocks.
 ///
 /// Like [`std::sync::Mutex`], including its poisoning: when a holder panics, *or its process dies*,
 /// the next thread gets the lock with an error that holds the guard.
@@ -60,12 +60,12 @@ impl Primitive for MutexWords {
 /// - A free lock is taken and released by one compare-and-swap each, without a system call. A
 ///   thread that has to wait spins for a moment, then sleeps.
 /// - A thread that finds the lock free gets it, even if others are just waking up for it. But about
-///   once a millisecond the lock is kept for the thread that has waited for longest, so none waits
+///   once a millisecond the lock is kept for the thread that has waited longest, so no thread waits
 ///   for ever.
 /// - Plain data is stored in the shared memory itself, as a single value ([`new`](Mutex::new)) or a
 ///   slice ([`zeroed`](Mutex::zeroed)). A holder that dies may leave it half changed. Any other
-///   value that serde can encode is decoded into the guard and written back when that is dropped
-///   ([`encoded`](Mutex::encoded)); a holder that dies or panics leaves the old value.
+///   value that serde can encode is decoded into the guard, and written back when the guard is
+///   dropped ([`encoded`](Mutex::encoded)); a holder that dies or panics leaves the old value.
 /// - When the process that made the mutex ends, every call returns [`LockError::Disconnected`].
 ///
 /// ```
@@ -147,7 +147,7 @@ unsafe impl<T: ?Sized + Sync, S: Storage<T>> Sync for MutexGuard<'_, T, S> where
 lock_around_value! { Mutex, "mutex" }
 
 impl<T: ?Sized, S> Mutex<T, S> {
-    /// Whether a thread of any process holds the lock now.
+    /// Returns whether a thread of any process holds the lock now.
     #[must_use]
     pub fn is_locked(&self) -> bool {
         word::is_held(self.object.word(WORD))
@@ -190,7 +190,7 @@ impl<T: ?Sized, S: Storage<T>> Mutex<T, S> {
         Ok(poison::check(&self.object.region, guard)?)
     }
 
-    /// Takes the lock. Blocks for up to `timeout` while another thread holds it.
+    /// Takes the lock. Blocks for at most `timeout` while another thread holds it.
     ///
     /// # Errors
     ///
@@ -220,7 +220,7 @@ impl<T: ?Sized, S: Storage<T>> Mutex<T, S> {
         Err(if word::is_gone(word) { TryError::Disconnected } else { TryError::WouldBlock })
     }
 
-    /// The guard of the thread that has just taken the lock.
+    /// Returns the guard for the thread that has just taken the lock.
     #[inline(always)]
     fn open(&self, me: u32) -> Result<MutexGuard<'_, T, S>, SyncError> {
         match S::open(self.object.value()) {
@@ -240,7 +240,7 @@ impl<T: ?Sized, S: Storage<T>> Mutex<T, S> {
 }
 
 impl<'a, T: ?Sized, S: Storage<T>> MutexGuard<'a, T, S> {
-    /// The mutex that this guard locks.
+    /// Returns the mutex that this guard locks.
     pub(super) fn mutex(&self) -> &'a Mutex<T, S> {
         self.mutex
     }

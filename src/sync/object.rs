@@ -1,9 +1,9 @@
-//! Objects: the base of all types of this module. An object is shared memory with a few words, and
-//! a subscription to the deaths of the processes that use it.
+//! Objects: the base of all types of this module. An object is a few words in shared memory, and a
+//! subscription to the deaths of the processes that use it.
 //!
 //! The process that makes an object owns it. Its hub attaches each process that receives a handle,
 //! and repairs the memory when the session with one of them ends. All processes work on the memory
-//! directly; the owner is not asked. When the owner's process itself ends, no process is left to
+//! directly, without asking the owner. When the owner's process itself ends, no process is left to
 //! repair the memory. So each other process marks the words as gone, and every call returns
 //! `Disconnected`. A process that has merely lost its session with the owner marks nothing: the
 //! objects that it is attached to keep working.
@@ -11,8 +11,8 @@
 //! # Why the order of a repair is safe
 //!
 //! - A process attaches when it *decodes* a handle, not when it first uses it. A lock word names a
-//!   session, and the owner's hub notices the end of exactly the sessions that are attached, so no
-//!   process can hold something while its death would go unnoticed.
+//!   session, and the owner's hub notices the end of exactly the sessions that are attached. So a
+//!   process cannot hold something while its death would go unnoticed.
 //! - The hub ends an attachment only once the pidfd of its process reports that none of its threads
 //!   runs any more. The repair therefore never races with the process it repairs for. A client that
 //!   loses its session while it runs, whatever the reason, keeps what it holds until then.
@@ -45,41 +45,42 @@ use crate::sys::{self, lock};
 
 /// One kind of object: its words, and how they are repaired after a death.
 pub(super) trait Primitive: fmt::Debug + Send + Sync + 'static {
-    /// Bytes of the object's own words. The value, if the object guards one, begins after them.
+    /// The number of bytes of the object's own words. The value, if the object guards one, begins
+    /// after them.
     const WORDS_LEN: usize;
 
-    /// Called once after the end of a session, before `repair`: does what needs no latch.
+    /// Called once after the end of a session, before `repair`. Does what needs no latch.
     fn session_ended(_: &Region) {}
 
-    /// Ends what a dead session held, and wakes every thread that waits.
+    /// Releases what a dead session held, and wakes every thread that waits.
     ///
-    /// The owner's hub calls it, which must not block. If it would have to, it returns false, and
+    /// The owner's hub calls this, so it must not block. If it would have to, it returns false, and
     /// is called again until it returns true.
     fn repair(region: &Region, dead: u32) -> bool;
 
-    /// The owner has ended: marks the words as gone, and wakes every thread that waits.
+    /// Called when the owner has ended: marks the words as gone, and wakes every thread that waits.
     fn abandon(region: &Region);
 
-    /// Whether this session holds something.
+    /// Returns whether this session holds something.
     fn holds(region: &Region, session: u32) -> bool;
 }
 
 /// The value in an object's memory, after its words.
 pub(super) trait ObjectContent: 'static {
-    /// Whether the content fits memory of this length.
+    /// Returns whether the content fits memory of this length.
     fn fits(length: usize) -> bool;
 }
 
-/// An object without a value.
+/// The content of an object without a value.
 impl ObjectContent for () {
     fn fits(length: usize) -> bool {
         length == 0
     }
 }
 
-/// The limit of a `try_` call for the two waits that it cannot avoid: the first call in a process
-/// needs the owner's answer to its attachment, and some calls need the latch, which is held for a
-/// few instructions.
+/// Returns the limit of a `try_` call for the two waits that it cannot avoid: the first call in a
+/// process needs the owner's answer to its attachment, and some calls need the latch, which is held
+/// for a few instructions.
 pub(super) fn owner_answers() -> Deadline {
     Deadline::after(Duration::from_secs(1))
 }
@@ -171,20 +172,20 @@ impl<P: Primitive> Object<P> {
         }
     }
 
-    /// A word of the memory.
+    /// Returns a word of the memory.
     #[inline]
     pub(super) fn word(&self, offset: usize) -> &AtomicU32 {
         self.region.number(offset)
     }
 
-    /// The value of a word.
+    /// Returns the value of a word.
     #[inline]
     pub(super) fn number(&self, offset: usize) -> u32 {
         self.word(offset).load(Ordering::Relaxed)
     }
 
-    /// The number of this process's session with the owner. The first call in a process waits until
-    /// the owner has accepted the attachment.
+    /// Returns the number of this process's session with the owner. The first call in a process
+    /// waits until the owner has accepted the attachment.
     pub(super) fn session<L: TimeLimit>(&self, limit: &L) -> Waited<u32, SyncError, L> {
         match self.session.load(Ordering::Relaxed) {
             session if session != 0 && !sys::is_fork() => Ok(session),
@@ -193,7 +194,7 @@ impl<P: Primitive> Object<P> {
     }
 
     fn wait_session<L: TimeLimit>(&self, limit: &L) -> Waited<u32, SyncError, L> {
-        // The original has that number too.
+        // The original process has that number too.
         sys::not_in_fork().map_err(|error| SyncError::from(Failure::Io(error)))?;
         let Home::Elsewhere(handle) = &self.home else {
             return Ok(OWNER);
@@ -203,8 +204,8 @@ impl<P: Primitive> Object<P> {
         Ok(session)
     }
 
-    /// The calling thread, as a lock word names it. Waits if the process has no session yet; an
-    /// error in a fork.
+    /// Returns the calling thread, as a lock word names it. Waits if the process has no session
+    /// yet. Returns an error in a fork.
     #[inline]
     pub(super) fn me<L: TimeLimit>(&self, limit: &L) -> Waited<u32, SyncError, L> {
         match (self.session.load(Ordering::Relaxed), thread_number::known()) {
@@ -236,8 +237,8 @@ impl Membership {
             Err(refusal) => return Err(refused(&refusal.text()).into()),
             Ok(()) => {}
         }
-        // This process must watch the owner's process before it can sleep on a word. If nothing
-        // else wakes the sleeper, only the end of that process does.
+        // This process must watch the owner's process before it can sleep on a word: the end of
+        // that process may be the only thing that wakes the sleeper.
         self.session.wait_watched(limit).map_err(WaitEnd::convert)?;
         match self.session.number() {
             0 => {
@@ -274,8 +275,8 @@ impl RemoteObject for Membership {
 
 impl Drop for Membership {
     fn drop(&mut self) {
-        // A worker that panics may leave the object half used, and its process is about to end. By
-        // staying attached it gets the same repair as a process that was killed.
+        // A worker that panics may leave the object half used, and its process is about to end.
+        // Because it stays attached, the object is repaired as after a kill.
         if std::thread::panicking() {
             lock(&LEFT_BY_PANICS).push((self.session.clone(), self.number));
         } else {
@@ -287,8 +288,8 @@ impl Drop for Membership {
 /// Attachments whose last handle was dropped by a panic.
 static LEFT_BY_PANICS: Mutex<Vec<(Arc<Session>, u32)>> = Mutex::new(Vec::new());
 
-/// Detaches what panics left. Called when a handle arrives: so this process has outlived them, as
-/// that of a pool does, and they do not add up.
+/// Detaches what panics have left. Called when a handle arrives, which shows that this process has
+/// outlived the panics, as a process of a pool does. So such attachments do not pile up.
 fn detach_left() {
     if !std::thread::panicking() {
         let left = std::mem::take(&mut *lock(&LEFT_BY_PANICS));
@@ -365,8 +366,8 @@ impl<'de, P: Primitive, C: ObjectContent + ?Sized> Deserialize<'de> for ObjectHa
             let object = Arc::new(object);
             match object.attach_to_owner() {
                 Ok(()) => {}
-                // Decoding still succeeds: every call on the handle returns the error. Only this
-                // handle is lost; the owner may well live.
+                // Decoding still succeeds, and every call on the handle returns the error. Only
+                // this handle is lost: the owner may still be alive.
                 Err(SyncError::Disconnected) => {}
                 Err(error) => return Err(wire::explain_de(&error.to_string())),
             }
@@ -404,7 +405,7 @@ impl<P: Primitive> SharedObject for Object<P> {
         self.fingerprint
     }
 
-    // The hub holds the object for each handle in flight. There is nothing to count.
+    // There is nothing to count: the hub holds the object for each handle in flight.
     fn count_in_flight(&self, _: isize) {}
 
     fn attach(
@@ -429,7 +430,7 @@ impl<P: Primitive> SharedObject for Object<P> {
 struct Participant<P: Primitive> {
     object: Arc<Object<P>>,
     client: Arc<ClientLink>,
-    /// The process has detached, and holds nothing.
+    /// True once the process has detached, and holds nothing.
     is_done: AtomicBool,
 }
 
@@ -443,17 +444,17 @@ impl<P: Primitive> Attachment for Participant<P> {
     }
 
     fn detached(&mut self) -> bool {
-        // What outlives a handle, such as a forgotten guard, belongs to its process until that
-        // ends. If the process has attached again meanwhile, the attachment stays as well, and
-        // repairs the same session a second time, which changes nothing.
+        // Whatever outlives a handle, such as a forgotten guard, belongs to its process until that
+        // ends. If the process has attached again in the meantime, the new attachment repairs the
+        // same session a second time, which changes nothing.
         let is_done = !P::holds(&self.object.region, self.client.number);
         self.is_done.store(is_done, Ordering::Relaxed);
         is_done
     }
 
     fn retire(&mut self) -> bool {
-        // The process still has the memory, and may hold the object or take it: neither needs the
-        // session.
+        // The process still has the memory, and may hold the object or take it, neither of which
+        // needs the session.
         false
     }
 }
@@ -467,17 +468,17 @@ impl<P: Primitive> Drop for Participant<P> {
 }
 
 /// Repairs the object after the end of a session, now or as soon as possible. `number` keeps the
-/// session's number from being used again before.
+/// session's number from being used again before that.
 fn repair<P: Primitive>(object: Arc<Object<P>>, dead: u32, number: impl Send + 'static) {
     P::session_ended(&object.region);
-    // The repair does not keep the object alive. An object that is no longer used has nothing left
-    // to repair, and a latch that a process broke on purpose may never be free.
+    // The repair does not keep the object alive. An object that is no longer used needs no repair,
+    // and a latch that a process broke on purpose may never be free.
     let object = Arc::downgrade(&object);
     let repair = move || {
         let _ = &number;
         object.upgrade().is_none_or(|object| P::repair(&object.region, dead))
     };
-    // A process that is stopped, or breaks the rules, may hold the latch.
+    // A process that is stopped, or violates the protocol, may hold the latch.
     if !repair() {
         hub::try_again(Box::new(repair));
     }

@@ -1,4 +1,4 @@
-//! Whether a holder of a lock died or panicked.
+//! The poison of a lock: whether a holder of the lock died or panicked.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 

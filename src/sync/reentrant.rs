@@ -41,8 +41,8 @@ impl Primitive for ReentrantWords {
 /// lock sets it to 1, so the count of a dead process is never used.
 const DEPTH: usize = 8;
 
-/// A [`Mutex`](crate::sync::Mutex) that the thread holding it may lock again. It is unlocked when
-/// all of that thread's guards are dropped. Dropping a handle does not affect the others.
+/// A [`Mutex`](crate::sync::Mutex) that the thread holding it may lock again. Dropping the last of
+/// that thread's guards unlocks it. Dropping a handle does not affect the others.
 ///
 /// A thread may have several guards, so none of them returns `&mut`: the value is copied out and
 /// in, as with a [`std::cell::Cell`]. When a holder panics or its process dies, the lock is
@@ -146,7 +146,7 @@ impl<T: Pod> ReentrantMutex<T> {
         Ok(poison::check(&self.object.region, guard)?)
     }
 
-    /// Takes the lock. Blocks for up to `timeout` while another thread holds it.
+    /// Takes the lock. Blocks for at most `timeout` while another thread holds it.
     ///
     /// # Errors
     ///
@@ -170,7 +170,7 @@ impl<T: Pod> ReentrantMutex<T> {
         let depth = self.object.word(DEPTH);
         match word::lock(self.object.word(WORD), me, limit) {
             Ok(()) => depth.store(1, Ordering::Relaxed),
-            // The word names this thread: it holds the lock already.
+            // The word names this thread: it already holds the lock.
             Err(WaitEnd::Failed(SyncError::Deadlock)) => {
                 let deeper = depth.load(Ordering::Relaxed).checked_add(1);
                 depth.store(deeper.ok_or(SyncError::Deadlock)?, Ordering::Relaxed);
@@ -189,7 +189,7 @@ impl<T: Pod> ReentrantMutex<T> {
 poison_methods! { impl [T] ReentrantMutex<T> }
 
 impl<T> ReentrantMutex<T> {
-    /// Whether a thread of any process holds the lock now.
+    /// Returns whether a thread of any process holds the lock now.
     #[must_use]
     pub fn is_locked(&self) -> bool {
         word::is_held(self.object.word(WORD))

@@ -1,19 +1,19 @@
 //! Many readers or one writer.
 //!
-//! The [state word](state) has the thread that writes, named like the holder of a mutex, the read
-//! locks of one process, and a mark that others hold some. So taking a free lock is one step, and so
-//! is unlocking while no thread waits. Everything else happens under the latch: read locks of
-//! further processes and threads that wait to write are counted per process (see [`latch`]).
+//! The [state word](state) holds the thread that writes, named like the holder of a mutex, the read
+//! locks of one process, and a mark that others hold some. So taking a free lock is one step, and
+//! so is unlocking while no thread waits. Everything else happens under the latch: read locks of
+//! further processes, and threads that wait to write, are counted per process (see [`latch`]).
 //!
 //! A process may die at any of these points:
 //!
-//! - *While it holds read locks, or waits to write.* The repair clears its record; the others'
-//!   counts are true, so the lock is neither held nor reserved by the dead.
+//! - *While it holds read locks, or waits to write.* The repair clears its record. The others'
+//!   counts are true, so the lock is neither held nor reserved by the dead process.
 //! - *While it writes.* The repair finds its session in the state word, poisons the lock, then frees
 //!   it.
 //! - *Between taking the latch and changing a number, or between the number and the release.* The
 //!   repair inherits the latch, so no other thread has seen the half-done change. It wakes every
-//!   sleeper, in case the dead process had released something without waking anyone.
+//!   sleeper, in case the dead process had released something without waking a thread.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -39,18 +39,18 @@ use crate::sync::value::{
 };
 use crate::sync::{poison, word};
 
-/// The number of read locks that processes hold in their records: the sum.
+/// The sum of the read locks that processes hold in their records.
 const READERS: usize = 8;
-/// The number of threads that wait to write: the sum of the records.
+/// The sum of the threads that wait to write, over the records.
 const WRITERS_WAITING: usize = 12;
 /// The [state word](state). Its number is the thread that writes, or [`RECORDS`], or 0; its inline
 /// record counts read locks.
 const STATE: usize = 16;
-/// Read locks are held beside those of the inline record.
+/// Set if records hold read locks, besides the inline record.
 const RECORDS: u32 = 1 << 31;
 
-/// Fields of a record: the read locks that the process holds beside those of the inline record, and
-/// its threads that wait to write.
+/// Fields of a record: the read locks that the process holds outside the inline record, and its
+/// threads that wait to write.
 const READ: usize = 0;
 const WAIT_TO_WRITE: usize = 1;
 
@@ -70,7 +70,7 @@ impl Primitive for RwLockWords {
             let records = readers_of_records(region) > 0;
             let _ = state::update(region.atomic(STATE), |seen| {
                 if word::session(writer(seen)) == dead {
-                    // Before the lock is free, so that the next holder sees it.
+                    // Before the lock is freed, so that the next holder sees the poison.
                     poison::by_death(region);
                 }
                 Some(repaired(seen, dead, records))
@@ -97,40 +97,41 @@ fn readers_of_records(region: &Region) -> u32 {
     region.number::<AtomicU32>(READERS).load(Ordering::Relaxed)
 }
 
-/// The thread that writes, or 0.
+/// Returns the thread that writes, or 0.
 #[inline]
 fn writer(seen: State) -> u32 {
     seen.number() & !RECORDS
 }
 
-/// The state after a session has taken a read lock by the inline record; `None` if it cannot.
+/// Returns the state after a session has taken a read lock by the inline record; `None` if it
+/// cannot.
 #[inline]
 fn read(seen: State, session: u32) -> Option<State> {
     let is_free = writer(seen) == 0 && !seen.waits() && !seen.is_gone();
     if is_free { seen.joined(session, 1) } else { None }
 }
 
-/// The state after a session has returned a read lock of the inline record; `None` if it has none
-/// there, or if a thread may have to be woken.
+/// Returns the state after a session has returned a read lock of the inline record; `None` if it
+/// has none there, or if a thread may have to be woken.
 #[inline]
 fn read_ended(seen: State, session: u32) -> Option<State> {
     if seen.waits() { None } else { seen.left(session, 1) }
 }
 
-/// The state after a thread has taken the write lock; `None` if the lock is not free.
+/// Returns the state after a thread has taken the write lock; `None` if the lock is not free.
 #[inline]
 fn written(seen: State, me: u32) -> Option<State> {
     (seen == State::default()).then(|| seen.with_number(me))
 }
 
-/// The state after the thread that writes has unlocked.
+/// Returns the state after the thread that writes has unlocked.
 #[inline]
 fn write_ended(seen: State) -> State {
     seen.with_number(seen.number() & RECORDS)
 }
 
-/// Under the latch: the state after a thread has taken the lock, and whether the record of its
-/// process counts that; `None` if the lock is not free for this access.
+/// Under the latch: returns the state after a thread has taken the lock, and whether the record of
+/// its process counts that; `None` if the lock is not free for this access.
 fn claimed(
     seen: State,
     me: u32,
@@ -153,7 +154,8 @@ fn claimed(
     }
 }
 
-/// Under the latch: the state after a death. `records`: whether read locks are held by records.
+/// Under the latch: returns the state after a death. `records` says whether records hold read
+/// locks.
 fn repaired(seen: State, dead: u32, records: bool) -> State {
     let is_dead = word::session(writer(seen)) == dead;
     let writer = if is_dead { 0 } else { writer(seen) };
@@ -164,11 +166,12 @@ fn repaired(seen: State, dead: u32, records: bool) -> State {
 /// handle does not affect the others; dropping a guard unlocks.
 ///
 /// Like [`std::sync::RwLock`], including its poisoning: when a writer panics, *or its process
-/// dies*, the next thread gets the lock with an error that holds the guard. A reader's death
-/// poisons nothing. For how values are stored, and for the rest, see [`Mutex`](crate::sync::Mutex).
+/// dies*, the next thread gets the lock with an error that holds the guard. The death of a reader
+/// does not poison the lock. [`Mutex`](crate::sync::Mutex) explains how values are stored, and
+/// everything else.
 ///
 /// Writers go first: while one waits, new readers wait too. So a thread that holds a read lock must
-/// not block on `read` or `write` of the same lock: it may wait for itself, which is not detected.
+/// not block on `read` or `write` of the same lock. It may wait for itself, which is not detected.
 ///
 /// ```
 /// use offspring::sync::RwLock;
@@ -316,7 +319,7 @@ impl<T: ?Sized, S> RwLock<T, S> {
         if self.claim(&latch, access, true) {
             return Ok(());
         }
-        // Announce the writer before the latch is released: readers that come later must see it.
+        // Announce the writer before the latch is released, so that readers that come later see it.
         if access == Access::Write {
             latch.add(WAIT_TO_WRITE, WRITERS_WAITING, 1);
         }
@@ -335,15 +338,15 @@ impl<T: ?Sized, S> RwLock<T, S> {
                 Ok(())
             }
             Err(end) => {
-                // Readers wait for as long as this writer is announced.
+                // Readers would wait as long as this writer is announced.
                 latch::withdraw(self.object.object(), me, WAIT_TO_WRITE, WRITERS_WAITING);
                 Err(end)
             }
         }
     }
 
-    /// Under the latch: takes the lock, and returns whether it was free for this access. If not, and
-    /// with `wait`, the next thread that unlocks it wakes those that sleep.
+    /// Under the latch: takes the lock, and returns whether it was free for this access. If it was
+    /// not, `wait` makes the next thread that unlocks it wake the sleepers.
     fn claim(&self, latch: &Latch<'_>, access: Access, wait: bool) -> bool {
         let sleepers = latch::sleepers(&self.object.region) > 0;
         let writers_wait = self.object.number(WRITERS_WAITING) > 0;
@@ -383,15 +386,15 @@ impl<T: ?Sized, S> RwLock<T, S> {
             is_read = state::update(self.state(), unmark).is_ok_and(|seen| seen.count() > 0);
         }
         if !is_read {
-            // All: a writer and readers may both wait, and only the writer can proceed.
+            // Wake all: a writer and readers may both be waiting, and only the writer can proceed.
             latch.release(true);
         }
     }
 
     #[inline]
     fn end_write(&self) {
-        // One step, which needs no latch. If its process dies before it wakes the others, the repair
-        // does.
+        // One step, which needs no latch. If this process dies before it wakes the others, the
+        // repair wakes them.
         let unlocked = state::update(self.state(), |seen| Some(write_ended(seen)));
         if unlocked.is_ok_and(State::waits) {
             latch::notify_all(&self.object.region);
@@ -467,7 +470,8 @@ impl<T: ?Sized, S: Storage<T>> RwLock<T, S> {
     ///
     /// # Errors
     ///
-    /// [`TryLockError::WouldBlock`] if a thread does, and the errors of [`read`](RwLock::read).
+    /// [`TryLockError::WouldBlock`] if a thread writes or waits to write, and the errors of
+    /// [`read`](RwLock::read).
     pub fn try_read(
         &self,
     ) -> Result<RwLockReadGuard<'_, T, S>, TryLockError<RwLockReadGuard<'_, T, S>>> {
@@ -488,7 +492,7 @@ impl<T: ?Sized, S: Storage<T>> RwLock<T, S> {
         Ok(poison::check(&self.object.region, guard)?)
     }
 
-    /// Like [`read`](RwLock::read), but blocks for up to `timeout`.
+    /// Like [`read`](RwLock::read), but blocks for at most `timeout`.
     ///
     /// # Errors
     ///
@@ -503,7 +507,7 @@ impl<T: ?Sized, S: Storage<T>> RwLock<T, S> {
         Ok(poison::check(&self.object.region, guard)?)
     }
 
-    /// Like [`write`](RwLock::write), but blocks for up to `timeout`.
+    /// Like [`write`](RwLock::write), but blocks for at most `timeout`.
     ///
     /// # Errors
     ///

@@ -13,13 +13,13 @@ use crate::sync::latch::{self, LATCH_BYTES, Latch};
 use crate::sync::object::{ObjectHandle, Primitive, owner_answers};
 use crate::sync::word::Turns;
 
-/// The number of permits there are.
+/// The number of permits of the semaphore.
 const PERMITS: usize = 8;
-/// The number of permits that processes hold: the sum of the records.
+/// The sum of the permits that processes hold in their records.
 const HELD: usize = 12;
 /// The number of permits that were forgotten. No process holds them.
 const FORGOTTEN: usize = 16;
-/// The number of threads that wait for more than one permit: the sum of the records.
+/// The sum of the threads that wait for more than one permit, over the records.
 const WANT_MANY: usize = 20;
 /// The number of permits, 0 or 1, that only a thread that has slept may take.
 const KEPT: usize = 24;
@@ -40,7 +40,7 @@ impl Primitive for SemaphoreWords {
         Latch::inherit(region, dead).is_some_and(|latch| {
             latch.clear(dead, MINE, HELD);
             latch.clear(dead, MANY, WANT_MANY);
-            // The dead may have been the thread that a permit was kept for.
+            // The permit may have been kept for a thread that is dead now.
             region.number::<AtomicU32>(KEPT).store(0, Ordering::Relaxed);
             latch.clear_and_wake(dead);
             true
@@ -64,8 +64,8 @@ impl Primitive for SemaphoreWords {
 /// - When a process dies, its permits are returned, whatever it was doing. Forgotten permits are
 ///   not.
 /// - A thread that finds a permit gets it, even if others are just waking up for it. But about once
-///   a millisecond a permit that is returned is kept for the thread that has waited for longest, so
-///   none that waits for one permit waits for ever.
+///   a millisecond a returned permit is kept for the thread that has waited longest, so no thread
+///   that waits for one permit waits for ever.
 /// - Without contention it makes no system call.
 /// - When the process that made the semaphore ends, acquiring returns [`SyncError::Disconnected`].
 ///
@@ -159,7 +159,7 @@ impl Semaphore {
         self.try_acquire_many(1)
     }
 
-    /// Takes a permit. Blocks for up to `timeout` until there is one.
+    /// Takes a permit. Blocks for at most `timeout` until there is one.
     ///
     /// # Errors
     ///
@@ -169,11 +169,11 @@ impl Semaphore {
         self.acquire_many_timeout(1, timeout)
     }
 
-    /// Takes `count` permits together. Blocks until there are that many, and holds none while it
-    /// waits.
+    /// Takes `count` permits together. Blocks until there are that many, and holds none of them
+    /// while it waits.
     ///
-    /// Threads that take single permits may starve it: permits are kept for those that wait for one
-    /// only.
+    /// Threads that take single permits may starve it, because permits are kept only for threads
+    /// that wait for one.
     ///
     /// ```
     /// let seats = offspring::sync::Semaphore::new(3)?;
@@ -224,7 +224,7 @@ impl Semaphore {
         Ok(self.permit(&latch, count))
     }
 
-    /// Takes `count` permits together. Blocks for up to `timeout` until there are that many.
+    /// Takes `count` permits together. Blocks for at most `timeout` until there are that many.
     ///
     /// # Errors
     ///
@@ -263,7 +263,7 @@ impl Semaphore {
         }
     }
 
-    /// The number of permits that can be taken now.
+    /// Returns the number of permits that can be taken now.
     #[must_use]
     pub fn available(&self) -> u32 {
         self.permits()
@@ -271,7 +271,7 @@ impl Semaphore {
             .saturating_sub(self.object.number(FORGOTTEN))
     }
 
-    /// The number of permits that the semaphore was created with.
+    /// Returns the number of permits that the semaphore was created with.
     #[must_use]
     pub fn permits(&self) -> u32 {
         self.object.number(PERMITS)
@@ -321,7 +321,7 @@ impl Semaphore {
         }
     }
 
-    /// Returns whether a thread that has not slept may take so many permits.
+    /// Returns whether a thread that has not slept may take this many permits.
     #[inline]
     fn has(&self, count: u32) -> bool {
         self.available().saturating_sub(self.object.number(KEPT)) >= count
@@ -340,15 +340,15 @@ impl Semaphore {
     /// Releases the latch after `count` permits have become available, and wakes those that may
     /// take them.
     ///
-    /// Running threads take what sleepers are woken for, which makes a contended semaphore fast. So
-    /// that no sleeper waits for ever, now and then a permit is kept for it, like a lock (see
-    /// [`word`](crate::sync::word)): for whichever thread that has slept is first. If no thread
-    /// sleeps, this thread keeps the permit no longer; if this thread or the woken one dies before,
-    /// the repair does so.
+    /// Running threads take permits that sleepers are being woken for, which makes a contended
+    /// semaphore fast. So that no sleeper waits for ever, now and then a permit is kept like a lock
+    /// (see [`word`](crate::sync::word)): for the first thread that has slept. If no thread sleeps,
+    /// this thread stops keeping the permit. If this thread or the woken one dies before that, the
+    /// repair stops keeping it.
     fn wake_after_return(&self, latch: Latch<'_>, count: u32) {
-        // One permit for one thread, so one wake-up is enough, unless a thread waits for several:
-        // if that one is woken and finds too few, the wake-up is lost for a thread that needs only
-        // one.
+        // One permit for one thread, so one wake-up is enough, unless a thread waits for several
+        // permits. If that one were woken and found too few, the wake-up would be lost for a thread
+        // that needs only one.
         let all = count > 1 || self.object.number(WANT_MANY) > 0;
         let sleepers = latch::sleepers(&self.object.region) > 0;
         let keep = !all && sleepers && Turns(self.object.word(TURNS)).next();
@@ -357,8 +357,8 @@ impl Semaphore {
         }
         let me = latch.me();
         if !latch.release(all) && keep {
-            // Under the latch, so that a thread that found the permit kept since then is counted as
-            // a sleeper, and woken. Fails only if the owner is gone.
+            // Under the latch, so that a thread that found the permit kept in the meantime is
+            // counted as a sleeper, and woken. Fails only if the owner is gone.
             if let Ok(latch) = Latch::take(&self.object.region, me, &Forever) {
                 self.keep(0);
                 latch.release(false);
@@ -366,8 +366,8 @@ impl Semaphore {
         }
     }
 
-    /// Removes permits from this process's record. They are returned, or with `forget` belong to no
-    /// process.
+    /// Removes permits from this process's record. They are returned or, with `forget`, belong to
+    /// no process.
     fn give_up(&self, count: u32, forget: bool) {
         // Fails only if the owner is gone, and with it the semaphore.
         let Ok(latch) = Latch::of(&self.object, &Forever) else {
@@ -375,8 +375,8 @@ impl Semaphore {
         };
         latch.add(MINE, HELD, -(count as i32));
         if forget {
-            // After the record: if this process dies between the two, the repair returns the
-            // permit, like any other that it holds.
+            // After the record. If this process dies between the two, the repair returns the
+            // permit, like any other that the process holds.
             let forgotten = self.object.word(FORGOTTEN);
             forgotten.fetch_add(count, Ordering::Relaxed);
         } else {
@@ -429,7 +429,7 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(20);
 
-    /// A thread of another process.
+    /// Returns a thread of another process.
     fn other(session: u32) -> u32 {
         word::holder(session, 1)
     }
@@ -470,7 +470,7 @@ mod tests {
                 while latch::sleepers(region) == 0 {
                     std::thread::yield_now();
                 }
-                // Nothing shows that it has fallen asleep, so not every round counts.
+                // Nothing shows whether it has fallen asleep, so not every round counts.
                 std::thread::sleep(Duration::from_millis(1));
                 let long_ago = (monotonic_us() as u32).wrapping_sub(1_000_000);
                 semaphore.object.word(TURNS).store(long_ago, Ordering::Relaxed);
@@ -496,7 +496,7 @@ mod tests {
     fn a_permit_is_not_kept_if_no_thread_sleeps() {
         let semaphore = Semaphore::new(1).unwrap();
         let region = &semaphore.object.region;
-        // One that gave up and could not say so.
+        // A sleeper that gave up, but could not withdraw its announcement.
         let latch = Latch::take(region, other(9), &Forever).unwrap();
         latch.count_a_sleeper();
         drop(latch);

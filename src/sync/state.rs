@@ -1,4 +1,4 @@
-//! The state word of a read-write lock: what is free, and what one process holds, in one number.
+//! The state word of a read-write lock: in one number, what is free, and what one process holds.
 //! While no thread waits, and one process at a time uses the object, each change of it is one
 //! compare-and-swap, without the latch.
 //!
@@ -8,22 +8,22 @@
 //! ```
 //!
 //! Session and count are the *inline record*. It belongs to the process that takes something while
-//! it is free, until that process has given back as much as it counts. Whatever else processes hold
-//! is counted in their records under the [`latch`](crate::sync::latch). A process may hold something
-//! in both: only the sum counts.
+//! the record is free, until that process has given back as much as the record counts. Whatever
+//! else processes hold is counted in their records under the [`latch`](crate::sync::latch). A
+//! process may hold something in both; only the sum counts.
 //!
 //! # Why nothing is lost
 //!
-//! - *Both ways at once.* Under the latch, too, the word changes by compare-and-swap only, so no
-//!   change overwrites one that was made without the latch.
+//! - *Changes in both ways at once.* Even under the latch, the word changes only by
+//!   compare-and-swap, so no change overwrites one that was made without the latch.
 //! - *A death.* Taking and giving back by the inline record are one step each, and the word names
 //!   the session. The repair, which has the latch, empties the inline record of the dead session,
 //!   and recomputes the object's number from all records.
-//! - *Falling asleep.* A thread that must wait sets `waits`, under the latch, in the step in which
-//!   it sees that it must. A thread that returns something after that takes the latch, and finds the
-//!   first one counted among the sleepers. The bit is cleared under the latch, by a thread that finds
-//!   no sleeper counted. If it stays after the last sleeper's end, the next call takes the latch for
-//!   nothing.
+//! - *Falling asleep.* A thread that must wait sets `waits`, under the latch, in the same step in
+//!   which it sees that it must. A thread that returns something later takes the latch, and finds
+//!   the first thread counted among the sleepers. A thread that finds no sleeper counted clears the
+//!   bit, under the latch. If the bit stays set after the last sleeper's end, the next call takes
+//!   the latch for nothing.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -43,7 +43,7 @@ const _: () = assert!(SESSIONS_MAX as u64 <= GONE >> SESSION_SHIFT);
 pub(super) struct State(u64);
 
 impl State {
-    /// The object's own number.
+    /// Returns the object's own number.
     #[inline]
     pub(super) fn number(self) -> u32 {
         self.0 as u32
@@ -54,7 +54,7 @@ impl State {
         State(self.0 & !u64::from(u32::MAX) | u64::from(number))
     }
 
-    /// Whether a thread may sleep until something is given back.
+    /// Returns whether a thread may sleep until something is given back.
     #[inline]
     pub(super) fn waits(self) -> bool {
         self.0 & WAITS != 0
@@ -71,19 +71,20 @@ impl State {
         self.0 & GONE != 0
     }
 
-    /// How much the inline record counts.
+    /// Returns how much the inline record counts.
     #[inline]
     pub(super) fn count(self) -> u32 {
         (self.0 >> COUNT_SHIFT) as u32 & COUNT_MAX
     }
 
-    /// How much this session holds by the inline record.
+    /// Returns how much this session holds by the inline record.
     #[inline]
     pub(super) fn held_by(self, session: u32) -> u32 {
         if (self.0 & RECORD) >> SESSION_SHIFT == u64::from(session) { self.count() } else { 0 }
     }
 
-    /// With this much more in the inline record; `None` if that is another session's, or full.
+    /// Returns the state with this much more in the inline record; `None` if the record is another
+    /// session's, or full.
     #[inline]
     pub(super) fn joined(self, session: u32, count: u32) -> Option<State> {
         let held = self.held_by(session);
@@ -91,7 +92,8 @@ impl State {
         (is_ours && count <= COUNT_MAX - held).then(|| self.with_record(session, held + count))
     }
 
-    /// With this much less in the inline record; `None` if the session holds less by it.
+    /// Returns the state with this much less in the inline record; `None` if the session holds less
+    /// by it.
     #[inline]
     pub(super) fn left(self, session: u32, count: u32) -> Option<State> {
         let rest = self.held_by(session).checked_sub(count)?;
@@ -99,7 +101,7 @@ impl State {
         Some(if count == 0 { self } else { self.with_record(session, rest) })
     }
 
-    /// Without what the session holds by the inline record.
+    /// Returns the state without what the session holds by the inline record.
     pub(super) fn without(self, session: u32) -> State {
         if self.held_by(session) > 0 { self.with_record(session, 0) } else { self }
     }
@@ -117,8 +119,8 @@ pub(super) fn load(word: &AtomicU64) -> State {
     State(word.load(Ordering::Acquire))
 }
 
-/// Changes the word to what `next` returns, which is called again if another thread was faster.
-/// Returns what the word was, as an error if `next` returned `None`.
+/// Changes the word to what `next` returns. If another thread was faster, `next` is called again.
+/// Returns what the word was; that is an error if `next` returned `None`.
 #[inline]
 pub(super) fn update(
     word: &AtomicU64,

@@ -1,4 +1,4 @@
-//! Numbers of this process's threads, small enough for a lock word.
+//! Numbers for this process's threads, small enough for a lock word.
 
 use std::cell::Cell;
 use std::sync::Mutex;
@@ -21,8 +21,8 @@ struct FreeNumbers {
 
 static FREE: Mutex<FreeNumbers> = Mutex::new(FreeNumbers { returned: Vec::new(), next: 1 });
 
-/// The number of the calling thread. No other thread of the process has it while this one lives.
-/// Not called in a fork.
+/// Returns the number of the calling thread. No other thread of the process has it while this one
+/// lives. Must not be called in a fork.
 pub(super) fn current() -> u32 {
     match known() {
         0 => assign(),
@@ -30,7 +30,8 @@ pub(super) fn current() -> u32 {
     }
 }
 
-/// The number of the calling thread if it has one already; otherwise 0, as in any fork.
+/// Returns the number of the calling thread if it has one already; otherwise 0, which is what it
+/// returns in a fork.
 #[inline]
 pub(super) fn known() -> u32 {
     sys::thread_number()
@@ -40,8 +41,8 @@ fn assign() -> u32 {
     let mut free = lock(&FREE);
     let number = free.returned.pop().unwrap_or(free.next);
     if number == free.next {
-        // Beyond what a word holds, threads share the last number. Such a thread is refused a lock
-        // as a deadlock when another one of them holds it.
+        // If there are more threads than a word can number, they share the last number. Such a
+        // thread is refused a lock as a deadlock while another one with that number holds it.
         free.next = (number + 1).min(THREADS_MAX - 1);
     }
     drop(free);

@@ -21,7 +21,7 @@ use crate::sync::poison;
 const CURRENT: usize = 32;
 /// Set in that word if the second of the two copies is the value.
 const SECOND: u64 = 1 << 63;
-/// The least room for an encoded value whose capacity the caller did not choose.
+/// The least room for an encoded value, if the caller did not choose a capacity.
 const ENCODED_MIN: usize = 64 << 10;
 /// A value begins at a multiple of this, so no type may require a larger alignment.
 const ALIGN_MAX: usize = 64;
@@ -61,11 +61,11 @@ pub struct ValueMemory<'a> {
     note = "for any value that serde can encode: `Mutex::encoded(value)`, of the type `Mutex<T, Encoded>`"
 )]
 pub trait Storage<T: ?Sized>: sealed::SealedStorage + 'static {
-    /// What a guard holds.
+    /// The part of a guard that refers to the value.
     #[doc(hidden)]
     type View;
 
-    /// Whether memory of this length can store a value.
+    /// Returns whether memory of this length can store a value.
     #[doc(hidden)]
     fn fits(length: usize) -> bool;
 
@@ -268,11 +268,11 @@ impl<T: Serialize + DeserializeOwned + 'static> Storage<T> for Encoded {
     }
 }
 
-/// The memory of an encoded value is two buffers of equal size: one holds the value, the other is
-/// free.
+/// The memory of an encoded value is two buffers of equal size, of which one holds the value and
+/// the other is free.
 impl<'a> ValueMemory<'a> {
-    /// Writes the bytes of a value into the free buffer, then makes that one the current one by a
-    /// single store. A process that dies before the store leaves the old value whole.
+    /// Writes the bytes of a value into the free buffer, then makes it the current one by a single
+    /// store. A process that dies before the store leaves the old value whole.
     fn write(self, bytes: &[u8]) -> Result<(), String> {
         let capacity = self.capacity();
         if bytes.len() > capacity {
@@ -293,27 +293,28 @@ impl<'a> ValueMemory<'a> {
         self.region.number(CURRENT)
     }
 
-    /// The size of each buffer.
+    /// Returns the size of each buffer.
     fn capacity(self) -> usize {
         (self.region.len() - self.offset) / 2
     }
 }
 
-/// Encodes a value that a lock is to store.
+/// Encodes a value for a lock to store.
 fn encode<T: Serialize + DeserializeOwned>(value: &T) -> Result<Vec<u8>, EncodeError> {
     let encoded = wire::encode(value, Shape::of::<T>()).inspect_err(|_| hub::announce())?;
     if encoded.handles.is_empty() {
         Ok(encoded.bytes)
     } else {
-        // They go nowhere, and the hubs of this process count them as on their way until then.
+        // Handles in it go nowhere, but until this drop the hubs of this process count them as on
+        // their way.
         drop(encoded);
         hub::announce();
         Err(EncodeError::new::<T>("a lock cannot store handles: send them over a queue"))
     }
 }
 
-/// What a guard with write access does when it is dropped: writes the value back, unless its thread
-/// panics, and poisons the lock if the value in it is not the one that was meant.
+/// Called when a guard with write access is dropped. Writes the value back, unless the guard's
+/// thread panics, and poisons the lock if the value in it is not the intended one.
 #[inline]
 pub(super) fn write_back<T: ?Sized, S: Storage<T>>(
     memory: ValueMemory<'_>,
@@ -373,14 +374,14 @@ impl<P: Primitive, T: Pod> ObjectHandle<P, LockValue<[T], InPlace>> {
 }
 
 impl<P: Primitive, T: Serialize + DeserializeOwned> ObjectHandle<P, LockValue<T, Encoded>> {
-    /// `capacity` is the largest encoded length that the value may grow to; `None` chooses the default.
+    /// `capacity` is the length up to which the encoded value may grow; `None` chooses the default.
     pub(super) fn encoded(value: &T, capacity: Option<usize>) -> Result<Self, CreateError> {
         let failed = |error: EncodeError| io::Error::new(io::ErrorKind::InvalidData, error);
         let bytes = encode(value).map_err(failed).map_err(CreateError::io("encode the value"))?;
         let default = || (2 * bytes.len()).max(ENCODED_MIN);
         let capacity = capacity.unwrap_or_else(default).max(bytes.len()).max(1);
         ObjectHandle::new(capacity.saturating_mul(2), |region| {
-            // There is room: the capacity is at least the value's length.
+            // There is room, because the capacity is at least the value's length.
             let _ = Self::value_in(region).write(&bytes);
         })
     }
@@ -450,8 +451,8 @@ macro_rules! lock_around_value {
         impl<T: Serialize + DeserializeOwned + 'static> $lock<T, Encoded> {
             #[doc = concat!("Creates a ", $noun, " around any value that serde can encode. Each guard holds a decoded copy.")]
             ///
-            /// The value may grow to twice its present encoded length or 64 KiB, whichever is more. To
-            /// choose another limit, use [`encoded_within`](Self::encoded_within).
+            /// The encoded value may grow to twice its current length or 64 KiB, whichever is more.
+            /// To choose another limit, use [`encoded_within`](Self::encoded_within).
             ///
             /// # Errors
             ///
@@ -463,7 +464,7 @@ macro_rules! lock_around_value {
             #[doc = concat!("Creates a ", $noun, " around a value of up to `capacity` encoded bytes, or its present length if")]
             /// that is more.
             ///
-            /// A guard whose value does not fit leaves the old value, and poisons the lock.
+            /// If a guard's value does not fit, the lock keeps the old value and is poisoned.
             ///
             /// # Errors
             ///
@@ -484,7 +485,8 @@ macro_rules! lock_around_value {
 macro_rules! poison_methods {
     (impl [$($generics:tt)*] $lock:ident<$($parameter:ident),*>) => {
         impl<$($generics)*> $lock<$($parameter),*> {
-            /// Whether a holder panicked or died, and the poison has not been cleared since.
+            /// Returns whether a holder panicked or died, and the poison has not been cleared
+            /// since.
             #[must_use]
             pub fn is_poisoned(&self) -> bool {
                 poison::is_set(&self.object.region)

@@ -27,8 +27,8 @@ compile_error!(
     "offspring runs on Linux only; another system needs a folder of its own beside src/sys/linux"
 );
 
-/// What threads of one process share in the code that `tests/model` explores: there, an explorer's
-/// types stand in for these.
+/// What threads of one process share in the code that `tests/model` explores. There, the types of
+/// an explorer replace these.
 pub(crate) mod threads {
     pub(crate) use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
     pub(crate) use std::sync::{Condvar, Mutex, MutexGuard};

@@ -28,9 +28,9 @@ impl<T: Send + Sync> Service<T> {
     ///
     /// # Errors
     ///
-    /// The error of `make` or of the system; the next call tries again. If other code forks the
-    /// process while the service runs, this always fails in the fork, which has no such thread and
-    /// shares descriptors with the original.
+    /// The error of `make` or of the system; the next call tries again. In a fork of a process that
+    /// runs the service, this always fails: the fork has no such thread, and shares descriptors
+    /// with the original.
     pub(crate) fn start<B>(
         &'static self,
         make: impl FnOnce() -> io::Result<(T, B)>,
@@ -57,8 +57,8 @@ impl<T: Send + Sync> Service<T> {
         Ok(&self.started.get_or_init(|| StartedService { pid, shared }).shared)
     }
 
-    /// Returns the service, if it was started in this process. In a fork of such a process there is
-    /// none: what a caller did to a shared descriptor, it would do to the original.
+    /// Returns the service, if it was started in this process. A fork of such a process has none:
+    /// whatever a caller did to a shared descriptor would affect the original.
     pub(crate) fn get(&'static self) -> Option<&'static T> {
         let started = self.started.get().filter(|_| !is_fork());
         started.map(|started| &started.shared)

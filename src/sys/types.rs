@@ -50,7 +50,7 @@ pub(crate) fn with_slice<I, T: 'static, R>(
     let elements = std::ptr::from_ref(elements);
     if id == TypeId::of::<&Vec<T>>() {
         // SAFETY: it is such a reference, with a lifetime that is longer than this call. `with`
-        // keeps nothing of it.
+        // keeps no part of it.
         return Some(with(unsafe { *elements.cast::<&Vec<T>>() }));
     }
     if id == TypeId::of::<&[T]>() {

@@ -75,7 +75,7 @@ fn row_of_process(process: &ProcessInfo, branch: &str) -> [String; 7] {
     ]
 }
 
-/// The worker, and whatever is unusual.
+/// Describes the worker, and anything unusual about the process.
 fn about(process: &ProcessInfo) -> String {
     let worker = match process.actor() {
         Some(actor) => Some(format!("{} (actor)", short_type(actor))),
@@ -147,7 +147,7 @@ impl<const N: usize> fmt::Display for TextTable<N> {
     }
 }
 
-/// Removes paths from a type name: `Sum<f32>` for `app::Sum<f32>`.
+/// Removes the paths from a type name: `app::Sum<f32>` becomes `Sum<f32>`.
 fn short_type(name: &str) -> String {
     let mut short = String::new();
     let mut word = String::new();

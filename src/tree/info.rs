@@ -99,16 +99,16 @@ pub struct ProcessInfo {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum ProcessKind {
-    /// It runs this program.
+    /// A process that runs this program.
     Process,
     /// A worker on a thread of this process.
     Thread,
-    /// It runs another program.
+    /// A process that runs another program.
     Program,
 }
 
 impl ProcessInfo {
-    /// With what the system reports.
+    /// Describes a process by what the system reports.
     pub(super) fn of(pid: u32, stat: Option<&Stat>) -> ProcessInfo {
         ProcessInfo {
             pid,
@@ -159,7 +159,8 @@ impl ProcessInfo {
         }
     }
 
-    /// Without resources: those of a thread are counted for its process.
+    /// Describes a worker on a thread. Resources are missing, because the system counts them for
+    /// the whole process.
     pub(super) fn on_thread(child: &ChildRecord) -> ProcessInfo {
         ProcessInfo {
             proportional_memory: None,
@@ -229,14 +230,14 @@ impl ProcessInfo {
         self.detached
     }
 
-    /// Returns how many processes ran in its place before, for actors and workers that were
+    /// Returns how many processes ran in its place before it, for actors and workers that were
     /// restarted. Known for this process and its children.
     #[must_use]
     pub fn generation(&self) -> Option<u32> {
         self.generation
     }
 
-    /// Returns for how long it has been running. Resolution: 10 ms.
+    /// Returns how long it has been running. Resolution: 10 ms.
     #[must_use]
     pub fn uptime(&self) -> Duration {
         self.uptime

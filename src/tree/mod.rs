@@ -2,7 +2,7 @@
 //!
 //! A snapshot asks no other process, so none can delay it. What was set when a child was spawned is
 //! known in this process; everything else comes from one read of `/proc` per process. A process
-//! that starts or ends meanwhile may be missing, or still be listed.
+//! that starts or ends in the meantime may be missing, or may still be listed.
 
 mod display;
 mod info;

@@ -11,9 +11,9 @@ use crate::tree::{ProcessInfo, ProcessTree};
 /// Takes a snapshot of this process, all its descendants (workers, and programs that they started),
 /// and the queues that this process owns.
 ///
-/// It shows a child with what was set at its spawn: its name, its worker, whether it is a daemon.
-/// For a grandchild, it shows only what the system knows; its queues, and the names and workers of
-/// its children, are known in the process that made them. A worker can return its own tree:
+/// For a child, it shows what was set at its spawn: its name, its worker, whether it is a daemon.
+/// For a grandchild, it shows only what the system knows: the queues of another process, and the
+/// names and workers of its children, are known only there. A worker can return its own tree:
 ///
 /// ```
 /// use offspring::JoinableQueue;
@@ -62,8 +62,8 @@ use crate::tree::{ProcessInfo, ProcessTree};
 /// ```
 pub fn tree() -> ProcessTree {
     let own = std::process::id();
-    // The known children before the processes of the system: a child that starts in between is
-    // listed without its details, and one that ends in between is not listed.
+    // Read the known children before the processes of the system. A child that starts in between is
+    // then listed without its details, and one that ends in between is not listed.
     let children = process::running();
     let survey = Survey::new(own, &children);
     ProcessTree { root: survey.describe(own), queues: queue::statuses() }
@@ -112,8 +112,8 @@ impl<'a> Survey<'a> {
 
 /// The descendants of `root` by their parents, each exactly once.
 ///
-/// `stats` is not read at one moment, so a pid may have been reused in between and its parent may
-/// be wrong. A process that is older than its parent shows that; `seen` breaks the circles that
+/// `stats` was not read at one moment, so a pid may have been reused in between, and its parent may
+/// be wrong. A process that is older than its parent reveals that; `seen` breaks the circles that
 /// remain.
 fn descendants(root: u32, stats: &HashMap<u32, Stat>) -> HashMap<u32, Vec<u32>> {
     let mut by_parent: HashMap<u32, Vec<&Stat>> = HashMap::new();

@@ -37,7 +37,7 @@ use explore::{Bounds, Found, Threads, explore};
 use ipc::doorbell::FlagState;
 use ipc::{doorbell, ring};
 use memory::{AtomicU64, Region};
-use ring::{Consumer, ENTRY_MAX, Producer, RING_BYTES};
+use ring::{ENTRY_MAX, RING_BYTES, RingConsumer, RingProducer};
 
 type Log<T> = Arc<Mutex<Vec<T>>>;
 
@@ -68,7 +68,7 @@ fn payload(tag: u32, length: usize) -> Vec<u8> {
 }
 
 /// Takes the next entry, which must be whole.
-fn pop(consumer: &mut Consumer) -> Option<u32> {
+fn pop(consumer: &mut RingConsumer) -> Option<u32> {
     let (tag, bytes) = consumer.pop().expect("no side writes what is corrupt")?;
     assert!(bytes.as_slice().iter().all(|&byte| byte == tag as u8), "an entry was torn");
     Some(tag)
@@ -78,8 +78,8 @@ fn pop(consumer: &mut Consumer) -> Option<u32> {
 fn put_and_take(bounds: Bounds, count: u32, length: usize) -> Found {
     explore(bounds, move || {
         let (region, put, got) = (region(), log(), log());
-        let mut producer = Producer::new(region.clone(), 0);
-        let mut consumer = Consumer::new(region, 0);
+        let mut producer = RingProducer::new(region.clone(), 0);
+        let mut consumer = RingConsumer::new(region, 0);
         let (put_here, got_here, kept) = (put.clone(), got.clone(), Arc::new(Mutex::new(None)));
         let keep = kept.clone();
         let threads: Threads = vec![
@@ -112,7 +112,7 @@ fn put_and_take(bounds: Bounds, count: u32, length: usize) -> Found {
 }
 
 /// Recalls, and returns the tags of those entries that the consumer has not taken.
-fn recalled(producer: &mut Producer, sent: &[(u64, u32)]) -> Vec<u32> {
+fn recalled(producer: &mut RingProducer, sent: &[(u64, u32)]) -> Vec<u32> {
     let taken_to = producer.recall().unwrap();
     let back = sent.iter().filter(|&&(at, _)| ring::is_at_or_behind(at, taken_to));
     back.map(|&(_, tag)| tag).collect()
@@ -122,8 +122,8 @@ fn recalled(producer: &mut Producer, sent: &[(u64, u32)]) -> Vec<u32> {
 fn recall(bounds: Bounds, length: usize) -> Found {
     explore(bounds, move || {
         let (region, got, kept) = (region(), log(), Arc::new(Mutex::new(None)));
-        let mut producer = Producer::new(region.clone(), 0);
-        let mut consumer = Consumer::new(region.clone(), 0);
+        let mut producer = RingProducer::new(region.clone(), 0);
+        let mut consumer = RingConsumer::new(region.clone(), 0);
         let (got_here, keep) = (got.clone(), kept.clone());
         let threads: Threads = vec![
             Box::new(move || {
@@ -166,8 +166,8 @@ fn recall(bounds: Bounds, length: usize) -> Found {
 fn sleep_and_wake(bounds: Bounds, count: u32, look_first: bool) -> Found {
     explore(bounds, move || {
         let (region, got) = (region(), log());
-        let mut producer = Producer::new(region.clone(), 0);
-        let mut consumer = Consumer::new(region.clone(), 0);
+        let mut producer = RingProducer::new(region.clone(), 0);
+        let mut consumer = RingConsumer::new(region.clone(), 0);
         let (here, there, got_here) = (region.clone(), region.clone(), got.clone());
         let threads: Threads = vec![
             Box::new(move || {

@@ -7,7 +7,7 @@ use super::parse::{Block, Role, arguments, is_cast, is_context, is_named, varian
 use crate::check::{Direction, Verdict, fits};
 use crate::options::Key;
 
-/// The methods of every handle, its own and those of the address that it derefs to.
+/// The methods that every handle has: its own, and those of the address that it derefs to.
 const RESERVED: [&str; 23] = [
     "address",
     "call",
@@ -73,7 +73,7 @@ pub(crate) fn block(block: &Block) -> Verdict {
     verdict
 }
 
-/// The rules of a method with a fixed name and signature, which the actor's process calls.
+/// The rules for a method with a fixed name and signature, which the actor's process calls.
 fn hook(verdict: &mut Verdict, role: Role, method: &ImplItemFn) {
     let form = match role {
         Role::Start => "fn start(..) -> Self",
@@ -183,7 +183,7 @@ fn cast(verdict: &mut Verdict, method: &ImplItemFn) {
     }
 }
 
-/// The rules of every method that is called from another process.
+/// The rules for every method that is called from another process.
 fn plain(verdict: &mut Verdict, method: &ImplItemFn, what: &str) {
     let sig = &method.sig;
     if let Some(asyncness) = &sig.asyncness {

@@ -19,14 +19,14 @@ struct Names<'a> {
 
 pub(crate) fn block(block: &Block, verdict: &Verdict) -> TokenStream {
     let mut plain = block.item.clone();
-    // `pub` marks messages here, even in a binary, where no item is reachable from outside.
+    // Here, `pub` marks messages, even in a binary, where no item is reachable from outside.
     plain.attrs.push(parse_quote!(#[allow(unreachable_pub)]));
     for item in &mut plain.items {
         if let ImplItem::Fn(method) = item {
             method.attrs.retain(|attr| !is_cast(attr));
         }
     }
-    // Without a concrete type there is nothing that the rest could be implemented for.
+    // Without a concrete type, there is nothing to implement the rest for.
     let (Some(actor), true) = (&block.name, block.item.generics.params.is_empty()) else {
         return plain.into_token_stream();
     };
@@ -51,8 +51,8 @@ pub(crate) fn block(block: &Block, verdict: &Verdict) -> TokenStream {
     }
 }
 
-/// What a block that breaks a rule is expanded to, besides its handle: all that uses of the actor
-/// need, so that they are not further errors.
+/// The expansion of a block that breaks a rule, besides its handle. It has everything that uses of
+/// the actor need, so that they cause no further errors.
 fn actor_fallback(verdict: &Verdict, names: &Names<'_>) -> TokenStream {
     let krate = &verdict.options.krate;
     let serde = quote!(#krate::__private::serde);
@@ -88,7 +88,7 @@ fn actor_fallback(verdict: &Verdict, names: &Names<'_>) -> TokenStream {
 fn output(method: &ImplItemFn) -> Type {
     match &method.sig.output {
         ReturnType::Default => parse_quote!(()),
-        // The check has refused it.
+        // The check has already rejected it.
         ReturnType::Type(_, ty) if matches!(**ty, Type::ImplTrait(_)) => parse_quote!(()),
         ReturnType::Type(_, ty) => Type::clone(ty),
     }
@@ -99,7 +99,7 @@ fn conditions(method: &ImplItemFn) -> impl Iterator<Item = &Attribute> {
     method.attrs.iter().filter(|attr| attr.path().is_ident("cfg"))
 }
 
-/// The attributes of a method that its counterpart on the handle gets.
+/// The attributes of a method that the handle's method gets as well.
 fn carried(method: &ImplItemFn) -> impl Iterator<Item = &Attribute> {
     const CARRIED: [&str; 4] = ["doc", "cfg", "deprecated", "allow"];
     method.attrs.iter().filter(|attr| CARRIED.iter().any(|name| attr.path().is_ident(name)))
@@ -266,7 +266,7 @@ fn handle(
     let has = |name: &str| block.messages().any(|(_, method)| method.sig.ident == name);
     let address = quote!(#krate::actor::ActorRef<#actor>);
     // If a method has a reserved name, `spawn` returns the handle itself. A call of that method
-    // then resolves to it, and is not a further error.
+    // then resolves to the handle's method, and causes no further error.
     let (owned, started, target, inside) = if verdict.misnamed {
         let owned = quote!(#krate::actor::ActorOwner<#address>);
         (quote!(#handle), quote!(::core::unreachable!()), owned, quote!(::core::unreachable!()))
@@ -396,8 +396,8 @@ fn call(verdict: &Verdict, names: &Names<'_>, method: &ImplItemFn) -> TokenStrea
     }
 }
 
-/// The counterpart of a method on the handle of an actor that breaks a rule. It takes what the
-/// method takes, even what could not be sent.
+/// The handle's method for a method of an actor that breaks a rule. It takes the same arguments,
+/// even those that could not be sent.
 fn method_fallback(method: &ImplItemFn, output: &TokenStream) -> TokenStream {
     let (vis, name, generics) = (&method.vis, &method.sig.ident, &method.sig.generics);
     let (params, _, bounds) = generics.split_for_impl();

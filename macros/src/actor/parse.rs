@@ -88,7 +88,8 @@ pub(crate) fn is_cast(attr: &Attribute) -> bool {
     attr.path().is_ident("cast")
 }
 
-/// The arguments without `self`: their types, and their names, which are made up for patterns.
+/// The arguments without `self`: their types and their names. An argument that is a pattern gets a
+/// made-up name.
 pub(crate) fn arguments(method: &ImplItemFn) -> Vec<(Ident, &Type)> {
     let typed = method.sig.inputs.iter().enumerate().filter_map(|(place, input)| match input {
         FnArg::Receiver(_) => None,

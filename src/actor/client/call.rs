@@ -19,7 +19,7 @@ use crate::ipc::deadline::{Deadline, WaitEnd, Waited};
 use crate::ipc::wire::Shape;
 use crate::queue::JoinableQueue;
 
-/// How long a caller that lost its incarnation waits for the reason, if its own time is up.
+/// How long a caller whose incarnation is gone waits for the reason, if its own time is up.
 const REASON_PATIENCE: Duration = Duration::from_millis(500);
 
 /// Why a call was not sent.
@@ -29,7 +29,7 @@ enum NotSent {
     Failed(CallError),
 }
 
-/// A registered call. Dropping it abandons the call: a future may be dropped at any time.
+/// A registered call. Dropping it abandons the call, since a future may be dropped at any time.
 struct CallGuard<'a, R> {
     session: &'a CallSession<R>,
     call: CallId,
@@ -39,7 +39,7 @@ struct CallGuard<'a, R> {
 enum Stage {
     Unsent,
     Sent,
-    /// Its outcome was taken, so that the session knows it no more.
+    /// Its outcome was taken, so the session no longer knows it.
     Over,
 }
 
@@ -66,9 +66,9 @@ where
         block(self.call_by(BlockingCall::new(timeout), chain::current(), message))
     }
 
-    /// The steps of a call, which wait as `driver` does. Those that few calls need are boxed, so
-    /// that they do not fill the frame of every call; all others are here, because what moves
-    /// between frames makes a call slower.
+    /// The steps of a call, which wait in the way of `driver`. Steps that few calls need are boxed,
+    /// so that they do not enlarge the frame of every call. All other steps are in this one
+    /// function, because a call becomes slower if values move between frames.
     pub(in crate::actor) async fn call_by<D: CallDriver>(
         self: &Arc<Self>,
         driver: D,
@@ -83,8 +83,7 @@ where
         let Some(session) = session else {
             return Err(self.timed_out(driver.timeout()));
         };
-        // Casts of this process may be unhandled: the call then goes through the mailbox, after
-        // them.
+        // If casts of this process may be unhandled, the call goes through the mailbox, after them.
         let unhandled = self.unhandled();
         let call = session.register(unhandled.is_none());
         let mut guard = CallGuard { session: &session, call, stage: Stage::Unsent };
@@ -130,7 +129,7 @@ where
         }
     }
 
-    /// Why a direct call was not sent.
+    /// Returns why a direct call was not sent.
     #[cold]
     fn not_sent(&self, failed: Option<Waited<(), SendFailure, Deadline>>) -> NotSent {
         match failed {
@@ -198,7 +197,8 @@ where
     }
 }
 
-/// Returns what sends a direct call; it returns `None` if it finds no room within the limit.
+/// Returns the closure that sends a direct call. The closure returns `None` if it finds no room
+/// within the limit.
 #[inline]
 fn direct_attempt<M: Serialize + DeserializeOwned, R>(
     session: &CallSession<R>,
@@ -222,7 +222,7 @@ fn direct_attempt<M: Serialize + DeserializeOwned, R>(
     }
 }
 
-/// Puts an item into the mailbox. After the deadline, asks for room once and waits for nothing
+/// Puts an item into the mailbox. After the deadline, tries once, without waiting for anything
 /// else.
 pub(in crate::actor) fn put_within<M: Serialize + DeserializeOwned + Send + 'static>(
     mailbox: &JoinableQueue<MailboxItem<M>>,

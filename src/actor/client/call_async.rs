@@ -1,4 +1,4 @@
-//! Calls of tasks: each step is tried again when something has changed. A call costs no thread.
+//! Calls of tasks: each step is tried again when something has changed. A call occupies no thread.
 
 use std::future::poll_fn;
 use std::io;
@@ -22,8 +22,8 @@ use crate::error::CallError;
 use crate::ipc::deadline::Deadline;
 use crate::ipc::reactor::WakerSet;
 
-/// How long a task that found no room pauses before it tries again: at first, and at most. Nothing
-/// wakes it earlier.
+/// How long a task that found no room pauses before it tries again: the first pause, and the
+/// longest. No event wakes it earlier.
 const NO_ROOM: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(50));
 
 impl<M, R> ActorConnection<M, R>
@@ -31,8 +31,8 @@ where
     M: Serialize + DeserializeOwned + Send + 'static,
     R: Serialize + DeserializeOwned + Send + 'static,
 {
-    /// Like `call`. The chain is that of the calling thread, all else happens when the future is
-    /// polled.
+    /// Like `call`. The chain is that of the calling thread; everything else happens when the
+    /// future is polled.
     pub(in crate::actor) fn call_async(
         self: &Arc<Self>,
         message: M,
@@ -113,8 +113,8 @@ impl CallDriver for Polling {
             }
             let interest = slot.as_ref().map(|slot| (slot, context.waker()));
             if source.as_ref().is_some_and(|source| source.is_ready(interest)) {
-                // A message came after the check: for this call, or for that of a thread that is
-                // about to receive it.
+                // A message came after the check. It is for this call, or for the call of a thread
+                // that is about to receive it.
                 context.waker().wake_by_ref();
             }
             Poll::Pending
@@ -123,7 +123,7 @@ impl CallDriver for Polling {
     }
 }
 
-/// Waits until `probe` finds something; it is asked at each change, and at least every
+/// Waits until `probe` finds something. It is called at each change, and at least every
 /// [`HOST_CHECK`]. Returns `None` at the deadline.
 async fn until<T>(
     wakers: &Arc<WakerSet>,
@@ -133,7 +133,7 @@ async fn until<T>(
     let slot = wakers.register()?;
     let mut alarm = Alarm::default();
     let found = poll_fn(|context| {
-        // Before the check: a change after it wakes.
+        // Before the check, so that a change after it wakes the task.
         slot.set(context.waker());
         if let Some(found) = probe() {
             return Poll::Ready(Some(found));

@@ -1,5 +1,5 @@
 //! How a connection gets what a call needs: the actor's status, a session with the incarnation that
-//! is up, the mailbox.
+//! is up, and the mailbox.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -23,8 +23,8 @@ use crate::sys;
 
 /// How often a caller that waits for an update checks whether the host still exists.
 pub(in crate::actor) const HOST_CHECK: Duration = Duration::from_millis(100);
-/// When a waiting caller subscribes anew: the host drops a client that was stopped and took no
-/// updates.
+/// After how long a waiting caller subscribes again: the host drops a client that was stopped and
+/// took no updates.
 const RESUBSCRIBE: Duration = Duration::from_secs(10);
 
 impl<M, R> ActorConnection<M, R>
@@ -65,8 +65,8 @@ where
                 directory.put_timeout(request, ANSWER_WITHIN).or_else(|error| {
                     self.state().subscribed = None;
                     if error.is_timeout() {
-                        // The host is suspended. `check_host` tries again, as long as the
-                        // caller waits.
+                        // The host is suspended. `check_host` tries again as long as the caller
+                        // waits.
                         Ok(())
                     } else if matches!(directory.is_closed(), Ok(true)) {
                         Err(self.down(DownReason::OwnerGone))
@@ -78,7 +78,7 @@ where
         }
     }
 
-    /// Blocks until `probe` finds something in the status; it is asked at each change. Returns
+    /// Blocks until `probe` finds something in the status. It is called at each change. Returns
     /// `Ok(None)` at the deadline. If the host is gone, the status becomes `Down`.
     pub(in crate::actor) fn wait<T>(
         self: &Arc<Self>,
@@ -108,8 +108,8 @@ where
         }
     }
 
-    /// For a caller that waits in vain: the host may be gone, or an update was missed. What the
-    /// system refuses here is tried again by the next check.
+    /// For a caller that waits in vain: the host may be gone, or an update may have been missed. If
+    /// the system refuses a resource here, the next check tries again.
     pub(in crate::actor) fn check_host(self: &Arc<Self>) {
         let Host::Remote(directory) = &self.host else {
             return;
@@ -134,8 +134,8 @@ where
         }
     }
 
-    /// Opens a session with the incarnation that is up. While the actor is restarted, waits for the
-    /// next; `None` at the deadline.
+    /// Opens a session with the incarnation that is up. While the actor is being restarted, waits
+    /// for the next one. Returns `None` at the deadline.
     pub(in crate::actor) async fn open_session<D: CallDriver>(
         self: &Arc<Self>,
         driver: &D,
@@ -155,7 +155,7 @@ where
             match driver.room(open).await {
                 None | Some(Err(OpenFailure::Timeout)) => return Ok(None),
                 Some(Ok(session)) => return Ok(Some(self.share_session(session))),
-                // The update about its end is on the way.
+                // The update about its end is on its way.
                 Some(Err(OpenFailure::Gone)) => after = Some(generation),
                 Some(Err(OpenFailure::Io(message))) => return Err(self.io(message)),
             }
@@ -181,7 +181,7 @@ where
         drop(own);
     }
 
-    /// Returns the incarnation that is up, if it is one after `after`; an error if there will be
+    /// Returns the incarnation that is up, if it comes after `after`. An error if there will be
     /// none.
     fn up(
         &self,
@@ -199,9 +199,9 @@ where
         }
     }
 
-    /// Makes a session that of all callers. Of two threads that open one at the same time, the
-    /// first wins; the other's is closed by its drop. A session whose incarnation has ended
-    /// meanwhile is for its opener alone, whose call then fails.
+    /// Makes a session the one that all callers use. If two threads open one at the same time, the
+    /// first wins, and dropping the other's closes it. If the session's incarnation has already
+    /// ended, only the thread that opened it uses it, and its call fails.
     fn share_session(&self, session: CallSession<R>) -> Arc<CallSession<R>> {
         let session = Arc::new(session);
         let mut state = self.state();
@@ -217,7 +217,8 @@ where
         session
     }
 
-    /// Returns the mailbox, whose way the host sends with the first update; `None` at the deadline.
+    /// Returns the mailbox, a handle of which the host sends with the first update; `None` at the
+    /// deadline.
     pub(in crate::actor) fn mailbox(
         self: &Arc<Self>,
         limit: &Deadline,

@@ -1,9 +1,9 @@
 //! The connection of this process to an actor: the actor's status, the session with its current
 //! incarnation, and the casts sent.
 //!
-//! All addresses of one actor in one process share a connection. It learns the status from the
-//! host: by a direct call in the host's own process, elsewhere by updates, which one thread of the
-//! process receives for all connections (`connections.rs`).
+//! All addresses of one actor in one process share a connection. In the host's own process, the
+//! host reports status changes by a direct call. Elsewhere it sends updates, which one thread of
+//! the process receives for all connections (`connections.rs`).
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -23,7 +23,7 @@ use crate::sys::lock;
 /// How this process reaches the actor's host.
 #[derive(Clone, Debug)]
 pub(in crate::actor) enum Host {
-    /// It is this process.
+    /// The host is this process.
     Local(Arc<ActorRecord>),
     Remote(Queue<DirectoryRequest>),
 }
@@ -35,28 +35,29 @@ pub(in crate::actor) struct ActorConnection<M, R> {
     pub(in crate::actor) mailbox: OnceLock<JoinableQueue<MailboxItem<M>>>,
     pub(in crate::actor) state: Mutex<State<R>>,
     pub(in crate::actor) changed: Condvar,
-    /// Of tasks that wait for a status.
+    /// The wakers of tasks that wait for a status.
     pub(in crate::actor) wakers: Arc<WakerSet>,
-    /// How many casts of this process were taken into the mailbox.
+    /// How many casts of this process have entered the mailbox.
     sent: AtomicU64,
-    /// How many of them were certainly handled.
+    /// How many of them have certainly been handled.
     handled: AtomicU64,
 }
 
 pub(in crate::actor) struct State<R> {
-    /// When it subscribed to the host.
+    /// When it last subscribed to the host.
     pub(in crate::actor) subscribed: Option<Instant>,
     pub(in crate::actor) status: Option<ActorStatus>,
     pub(in crate::actor) session: Option<Arc<CallSession<R>>>,
     pub(in crate::actor) ended: EndHistory,
 }
 
-/// The last incarnations that ended, oldest first, and why.
+/// The incarnations that ended last, oldest first, and why they ended.
 pub(in crate::actor) type EndHistory = VecDeque<(u64, DownReason)>;
 
 const ENDED_MAX: usize = 16;
 
-/// Returns how the incarnation ended, or the first one after it whose end is known.
+/// Returns how the incarnation ended. If that is not known any more, returns the end of the first
+/// one after it that is known.
 pub(in crate::actor) fn end_since(
     ended: &EndHistory,
     generation: u64,
@@ -65,7 +66,7 @@ pub(in crate::actor) fn end_since(
 }
 
 impl<M: Send + 'static, R: Send + 'static> ActorConnection<M, R> {
-    /// Returns this process's connection to the actor, or makes it.
+    /// Returns this process's connection to the actor. The first call makes it.
     pub(in crate::actor) fn to(
         key: ActorKey,
         name: &str,
@@ -104,12 +105,12 @@ impl<M: Send + 'static, R: Send + 'static> StatusListener for ActorConnection<M,
 }
 
 impl<R> State<R> {
-    /// Returns the session, to be dropped without the lock, if its incarnation has ended.
+    /// Returns the session if its incarnation has ended. The caller must drop it without the lock.
     fn set_status(&mut self, status: ActorStatus) -> Option<Arc<CallSession<R>>> {
         let session = match &status {
             ActorStatus::Restarting { generation, reason }
             | ActorStatus::Down { generation, reason } => {
-                // One end may come twice: first with a restart to follow, then without.
+                // The same end may be reported twice: first with a restart to follow, then without.
                 if self.ended.back().is_none_or(|(last, _)| last < generation) {
                     self.ended.push_back((*generation, reason.clone()));
                 }
@@ -150,9 +151,9 @@ impl<M, R> ActorConnection<M, R> {
         lock(&self.state)
     }
 
-    /// Makes waiting threads check again, for changes outside the connection.
+    /// Makes waiting threads check again, after a change outside the connection.
     pub(in crate::actor) fn notify(&self) {
-        // A thread that has checked already is asleep once this has the lock.
+        // A thread that checked before the change is asleep by the time that this gets the lock.
         drop(self.state());
         self.changed.notify_all();
     }
@@ -165,7 +166,7 @@ impl<M, R> ActorConnection<M, R> {
         CallError::Io { actor: self.name.clone(), message: message.to_string() }
     }
 
-    /// Counts a cast that was taken into the mailbox.
+    /// Counts a cast that has entered the mailbox.
     pub(in crate::actor) fn count_cast(&self) {
         self.sent.fetch_add(1, Ordering::SeqCst);
     }
@@ -177,7 +178,8 @@ impl<M, R> ActorConnection<M, R> {
         (sent > self.handled.load(Ordering::SeqCst)).then_some(sent)
     }
 
-    /// A call through the mailbox was answered: the `sent` casts before it were handled.
+    /// Called when a call through the mailbox was answered: the `sent` casts before it have been
+    /// handled.
     pub(in crate::actor) fn set_handled(&self, sent: u64) {
         self.handled.fetch_max(sent, Ordering::SeqCst);
     }

@@ -17,7 +17,7 @@ fn connections() -> &'static Mutex<HashMap<ActorKey, Weak<dyn StatusListener>>> 
     CONNECTIONS.get_or_init(Mutex::default)
 }
 
-/// Returns this process's connection to the actor, or makes it.
+/// Returns this process's connection to the actor. The first call makes it.
 pub(in crate::actor) fn get_or_make<C: StatusListener>(
     key: ActorKey,
     make: impl FnOnce() -> C,
@@ -36,8 +36,8 @@ pub(in crate::actor) fn get_or_make<C: StatusListener>(
     made
 }
 
-/// The channel through which hosts in other processes send their updates. The first call starts its
-/// thread.
+/// Returns the channel through which hosts in other processes send their updates. The first call
+/// starts the thread that receives them.
 pub(in crate::actor) fn update_sender() -> Result<Sender<StatusUpdate>, CreateError> {
     static SENDER: Mutex<Option<Sender<StatusUpdate>>> = Mutex::new(None);
     let mut shared = lock(&SENDER);
@@ -51,10 +51,11 @@ pub(in crate::actor) fn update_sender() -> Result<Sender<StatusUpdate>, CreateEr
     Ok(sender)
 }
 
-/// Never ends, since this process holds a sender itself.
+/// Never returns, since this process itself holds a sender.
 fn distribute(updates: &Receiver<StatusUpdate>) {
     for update in updates {
-        // The lock is not held for the update: that may drop the last of a session, which sends.
+        // The lock is not held during the update, which may drop the last reference to a session,
+        // and that sends a message.
         let connection = lock(connections()).get(&update.key).and_then(Weak::upgrade);
         if let Some(connection) = connection {
             connection.update(update);

@@ -1,7 +1,7 @@
 //! How the steps of a call wait: [`BlockingCall`] blocks the calling thread, `Polling`
 //! (`call_async.rs`) is a future.
 //!
-//! A call is written once, as `async` functions that wait through a [`CallDriver`] only; see
+//! A call is written once, as `async` functions that wait only through a [`CallDriver`]; see
 //! [`ipc::block`](crate::ipc::block).
 
 use std::future::ready;
@@ -19,14 +19,15 @@ use crate::actor::protocol::ActorStatus;
 use crate::error::CallError;
 use crate::ipc::deadline::Deadline;
 
-/// Waits until a deadline that it knows.
+/// A way to wait, with a deadline.
 pub(in crate::actor) trait CallDriver: Sized {
     fn timeout(&self) -> Duration;
 
-    /// The same, with a deadline that is no earlier than `patience` from now.
+    /// Returns a driver of the same kind whose deadline is no earlier than `patience` from now.
     fn at_least(&self, patience: Duration) -> Self;
 
-    /// Waits until `probe` finds something in the actor's status; `Ok(None)` at the deadline.
+    /// Waits until `probe` finds something in the actor's status. Returns `Ok(None)` at the
+    /// deadline.
     async fn status<M, R, T>(
         &self,
         connection: &Arc<ActorConnection<M, R>>,
@@ -36,8 +37,8 @@ pub(in crate::actor) trait CallDriver: Sized {
         M: Serialize + DeserializeOwned + Send + 'static,
         R: Serialize + DeserializeOwned + Send + 'static;
 
-    /// Waits until `attempt`, which returns `None` if it finds no room within the limit that it
-    /// gets, has succeeded; `None` at the deadline.
+    /// Waits until `attempt` succeeds; it returns `None` if it finds no room within the limit that
+    /// it gets. Returns `None` at the deadline.
     async fn room<T>(&self, attempt: impl FnMut(&Deadline) -> Option<T>) -> Option<T>;
 
     /// Waits for the reply to a call that was sent; `Ok(None)` at the deadline.
@@ -50,8 +51,8 @@ pub(in crate::actor) trait CallDriver: Sized {
 
 pub(in crate::actor) struct BlockingCall {
     timeout: Duration,
-    /// Its clock starts at the first wait. A call to an actor that is free sends its message before
-    /// that, and reads the clock while the actor works.
+    /// The clock starts at the first wait. So a call to a free actor sends its message first, and
+    /// reads the clock while the actor is working.
     limit: Deadline,
 }
 
@@ -61,7 +62,8 @@ impl BlockingCall {
     }
 }
 
-// Each wait blocks when it is made, and is a future that is ready: a step without a frame of its own.
+// Each wait blocks inside the function that makes its future, which is then ready: a step without a
+// frame of its own.
 impl CallDriver for BlockingCall {
     fn timeout(&self) -> Duration {
         self.timeout

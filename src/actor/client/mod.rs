@@ -1,4 +1,4 @@
-//! Runs in a client: any process that has the address of an actor.
+//! The part of a client: any process that has the address of an actor.
 
 pub(super) mod call;
 #[cfg(feature = "async")]

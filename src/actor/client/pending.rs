@@ -1,7 +1,7 @@
-//! The calls of one session that wait for their replies. Plain data: `session.rs` puts it behind a
+//! The calls of one session that wait for their replies. Plain data: `session.rs` guards it with a
 //! mutex.
 //!
-//! A direct call has a *slot*, whose number is all that identifies it in its reply:
+//! A direct call has a *slot*, whose number alone identifies the call in its reply:
 //!
 //! ```text
 //! Free -- register --> Waiting -- deliver --> Done -- take --> Free
@@ -10,10 +10,11 @@
 //! ```
 //!
 //! A caller that gives up leaves its slot `Abandoned`, not `Free`. Otherwise the next call could
-//! get the slot while the reply to the old one is still under way, and would take it for its own. A
-//! call through the mailbox has a number that is never used again, so it is simply forgotten.
+//! get the slot while the reply to the old one is still under way, and would mistake that reply for
+//! its own. A call through the mailbox has a number that is never used again, so it is simply
+//! forgotten.
 //!
-//! Replies are values of the user's types: whatever is discarded here is returned, to be dropped
+//! Replies have user types. Whatever is discarded here is returned, so that the caller can drop it
 //! without the lock.
 
 use std::collections::BTreeMap;
@@ -21,7 +22,8 @@ use std::collections::BTreeMap;
 use crate::actor::protocol::{CallMark, CallNumber};
 use crate::error::DecodeError;
 
-/// How many direct calls of a session wait at once. More go through the mailbox, which bounds them.
+/// How many direct calls of a session may wait at once. Further calls go through the mailbox, which
+/// has a bound.
 const DIRECT_MAX: usize = 16;
 
 /// How a call ended.
@@ -44,14 +46,14 @@ pub(in crate::actor) enum CallId {
 }
 
 pub(in crate::actor) struct PendingCalls<R> {
-    /// A thread receives, for all callers.
+    /// True while a thread receives for all callers.
     pub(in crate::actor) has_leader: bool,
     gone: bool,
     waiting: usize,
     abandoned: usize,
     slots: Vec<CallSlot<R>>,
     by_mailbox: BTreeMap<CallNumber, Option<CallOutcome<R>>>,
-    /// How many calls went through the mailbox.
+    /// How many calls have gone through the mailbox.
     posted: u64,
 }
 
@@ -62,10 +64,10 @@ enum CallSlot<R> {
     Abandoned,
 }
 
-/// A message that the leader received, or why there was none.
+/// A message that the leader received, or why it received none.
 pub(in crate::actor) enum Received<R> {
     Reply(CallId, CallOutcome<R>),
-    /// A reply that names no call.
+    /// A reply that belongs to no call.
     Stray,
     Timeout,
     /// This process lacks the descriptors to receive the reply, which stays in the channel.
@@ -73,12 +75,12 @@ pub(in crate::actor) enum Received<R> {
     Gone,
 }
 
-/// The result of a delivery for the leader.
+/// What a delivery means for the leader.
 pub(in crate::actor) enum Progress<R> {
     /// Its own call has ended.
     Own(CallOutcome<R>),
-    /// Something was received. An outcome that no caller waits for is to be dropped without the
-    /// lock.
+    /// Something else was received. If it is an outcome that no caller waits for, drop it without
+    /// the lock.
     Other(Option<CallOutcome<R>>),
     Nothing,
     Starved,
@@ -98,7 +100,7 @@ impl<R> PendingCalls<R> {
     }
 
     /// Adds a call. It goes through the mailbox if it must not be direct, or if too many direct
-    /// calls wait.
+    /// calls are waiting.
     pub(in crate::actor) fn register(&mut self, direct: bool) -> CallId {
         let direct = direct && self.waiting < DIRECT_MAX;
         self.waiting += 1;
@@ -127,7 +129,7 @@ impl<R> PendingCalls<R> {
         self.waiting
     }
 
-    /// How many direct calls were abandoned, and their replies not received yet.
+    /// Returns how many direct calls were abandoned and their replies have not been received yet.
     pub(in crate::actor) fn abandoned(&self) -> usize {
         self.abandoned
     }
@@ -146,7 +148,7 @@ impl<R> PendingCalls<R> {
         }
     }
 
-    /// Gives up a call that was sent. Returns its outcome if that is known already.
+    /// Gives up a call that was sent. Returns its outcome if that is already known.
     pub(in crate::actor) fn abandon(&mut self, call: CallId) -> Option<CallOutcome<R>> {
         self.waiting -= 1;
         match call {
@@ -206,7 +208,7 @@ impl<R> PendingCalls<R> {
                     self.abandoned -= 1;
                     return Some(outcome);
                 }
-                // A second reply, or one to no call: not from an actor of this crate.
+                // A second reply, or a reply to no call. No actor of this crate sends one.
                 _ => return Some(outcome),
             },
             CallId::Mailbox(number) => match self.by_mailbox.get_mut(&number) {

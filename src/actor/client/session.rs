@@ -1,33 +1,33 @@
-//! A session: one client process and one incarnation, with a ring there, a channel back, and the
-//! calls that wait for replies.
+//! A session: one client process and one incarnation. It has a ring to the incarnation, a channel
+//! back, and the calls that wait for replies.
 //!
 //! # Leader and followers
 //!
-//! All callers of a process share the channel back, and there is no thread that reads it. One of
-//! the callers, the leader, receives: it completes the calls of the others, and when its own has
-//! ended, another caller leads. So a reply wakes the thread that waits for it and no other, as over
-//! a pipe, and a lone caller receives its reply without any hand-over.
+//! All callers of a process share the channel back, and no thread of its own reads it. One of the
+//! callers, the leader, receives. It completes the calls of the others, and when its own has ended,
+//! another caller leads. So a reply wakes only the thread that waits for it, as with a pipe, and a
+//! lone caller receives its reply without a hand-over.
 //!
-//! The order that this needs:
+//! This needs a certain order:
 //!
 //! - `has_leader` changes only under the lock of `calls`, and the leader receives without that
-//!   lock. A caller checks, in one critical section, first its own outcome and then whether there
-//!   is a leader (`follow`, `try_reply`). So it cannot miss a reply that the old leader delivered,
-//!   and one of the callers always leads: either this one, or one that will notify it.
+//!   lock. In one critical section, a caller checks first its own outcome and then whether there is
+//!   a leader (`follow`, `try_reply`). So it cannot miss a reply that the old leader delivered, and
+//!   one of the callers always leads: either this one, or one that will notify it.
 //! - `deliver` resets `has_leader` in the same critical section in which it completes a call, and
 //!   notifies after that. A follower that wakes finds either its outcome or the lead.
-//! - All followers are notified, not one: the one with the outcome must wake, and if that is the
-//!   only one, another must take the lead.
-//! - Tasks do not block, so a task leads only for a moment (`try_reply`). When there is nothing to
-//!   receive it gives the lead back and waits for both: `wakers`, for what threads receive, and the
-//!   channel's event source, for what no thread receives.
+//! - All followers are notified, not one: the follower with the outcome must wake, and if only that
+//!   one woke, none would take the lead.
+//! - Tasks do not block, so a task leads only for a moment (`try_reply`). If there is nothing to
+//!   receive, it gives up the lead and waits for two things: `wakers`, for what threads receive,
+//!   and the channel's event source, for what no thread receives.
 //!
 //! # Abandoned calls
 //!
-//! A caller that gives up leaves a reply in the channel. If nothing read it, the actor would find
-//! no room, and close the session after a while. So the next caller first receives what abandoned
-//! calls have left (`is_sound`); `abandoned` is a copy of their number that each call reads without
-//! the lock. A stale value is harmless: it delays the check to the next call.
+//! A caller that gives up leaves its reply in the channel. If no thread read it, the actor would
+//! find no room, and after a while close the session. So the next caller first receives the replies
+//! of abandoned calls (`is_sound`). `abandoned` is a copy of their number, which each call reads
+//! without the lock. A stale value is harmless: it delays the check to the next call.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
@@ -58,7 +58,7 @@ pub(in crate::actor) struct CallSession<R> {
     calls: Mutex<PendingCalls<R>>,
     abandoned: AtomicUsize,
     changed: Condvar,
-    /// Of tasks that wait for replies.
+    /// The wakers of tasks that wait for replies.
     wakers: Arc<WakerSet>,
 }
 
@@ -80,7 +80,7 @@ impl<R: Serialize + DeserializeOwned> CallSession<R> {
         let number = own_process_number().wrapping_add(SESSIONS.fetch_add(1, Ordering::Relaxed));
         let (to_us, replies) =
             channel::<MailboxReply<R>>().map_err(|error| OpenFailure::Io(error.to_string()))?;
-        // With a ring of its own, by which the incarnation recognizes the session's calls.
+        // It has a ring of its own, by which the incarnation recognizes the session's calls.
         let requests = requests.separate().cast::<Request>();
         let open = Request::Open { session: number, replies: to_us.cast() };
         match requests.send_within(open, limit) {
@@ -127,7 +127,7 @@ impl<R> CallSession<R> {
         drop(unwanted);
     }
 
-    /// The item of a call that goes through the mailbox.
+    /// Returns the item for a call that goes through the mailbox.
     pub(in crate::actor) fn mailbox_call<M>(
         &self,
         call: CallNumber,
@@ -193,7 +193,7 @@ impl<R: DeserializeOwned> CallSession<R> {
         true
     }
 
-    /// Leads for a moment: receives what is there, without waiting.
+    /// Leads for a moment: receives what has arrived, without waiting.
     fn receive_now(
         &self,
         mut calls: MutexGuard<'_, PendingCalls<R>>,
@@ -204,8 +204,8 @@ impl<R: DeserializeOwned> CallSession<R> {
         self.deliver(own, decode(self.replies.recv_raw(&Deadline::now())))
     }
 
-    /// Waits until the leader has received the reply, or there is no leader; then this thread
-    /// leads.
+    /// Waits until the leader has received the reply, or until there is no leader. In the second
+    /// case, this thread leads.
     fn follow(&self, call: CallId, limit: &Deadline) -> Followed<R> {
         let mut calls = self.calls();
         loop {
@@ -223,7 +223,7 @@ impl<R: DeserializeOwned> CallSession<R> {
         }
     }
 
-    /// Hands what the leader received to its call, and gives up the lead.
+    /// Hands what the leader received to the call that it belongs to, and ends the leader's lead.
     fn deliver(&self, own: Option<CallId>, received: Received<R>) -> Progress<R> {
         let mut calls = self.calls();
         calls.has_leader = false;
@@ -232,7 +232,7 @@ impl<R: DeserializeOwned> CallSession<R> {
         let own_waits = own.is_some() && !matches!(progress, Progress::Own(_));
         let others = calls.waiting() > usize::from(own_waits);
         drop(calls);
-        // Without others, a call costs no system call here.
+        // Without others, this costs no system call.
         if others {
             self.changed.notify_all();
             self.wakers.wake();
@@ -247,7 +247,7 @@ enum Followed<R> {
     Timeout,
 }
 
-/// Decodes a reply, and finds out whose it is even if it does not decode.
+/// Decodes a reply. Finds out which call it belongs to, even if the reply does not decode.
 fn decode<R: DeserializeOwned>(taken: Waited<RawMessage, RecvError, Deadline>) -> Received<R> {
     let arrived = match taken {
         Ok(arrived) => arrived,
@@ -285,9 +285,9 @@ fn decode<R: DeserializeOwned>(taken: Waited<RawMessage, RecvError, Deadline>) -
 
 #[cfg(feature = "async")]
 impl<R: DeserializeOwned> CallSession<R> {
-    /// Like [`wait`](CallSession::wait), but returns `None` at once if the reply has not come.
-    /// Before its caller checks in vain, it leaves its waker with both
-    /// [`wakers`](CallSession::wakers) and [`event_source`](CallSession::event_source).
+    /// Like [`wait`](CallSession::wait), but returns `None` at once if the reply has not come. The
+    /// caller must first leave its waker with both [`wakers`](CallSession::wakers) and
+    /// [`event_source`](CallSession::event_source).
     pub(in crate::actor) fn try_reply(&self, call: CallId) -> Option<CallOutcome<R>> {
         loop {
             let mut calls = self.calls();
@@ -317,7 +317,8 @@ impl<R: DeserializeOwned> CallSession<R> {
 impl<R> Drop for CallSession<R> {
     fn drop(&mut self) {
         let close = Request::Close { session: self.number };
-        // An actor without room for this drops the session when it finds that its ring has ended.
+        // If the actor has no room for this, it drops the session when it finds that the ring has
+        // ended.
         let _ = self.requests.send_timeout(close, Duration::ZERO);
     }
 }

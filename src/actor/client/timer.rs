@@ -1,7 +1,7 @@
-//! Alarms for tasks: a call ends in time, whatever the executor.
+//! Alarms for tasks, so that a call ends in time whatever the executor does.
 //!
-//! One service thread for the process, started by the first alarm. Wakers are the only user code
-//! that it runs.
+//! One service thread of the process, which the first alarm starts. It runs no user code except
+//! wakers.
 
 use std::collections::BTreeMap;
 use std::sync::{Condvar, Mutex};
@@ -26,7 +26,7 @@ struct Alarms {
 pub(in crate::actor) struct Alarm(Option<(Instant, u64)>);
 
 impl Alarm {
-    /// Wakes `waker` at this time, in place of what was set before.
+    /// Wakes `waker` at this time. Replaces what was set before.
     pub(in crate::actor) fn set(&mut self, at: Instant, waker: &Waker) {
         if let Err(error) = THREAD.start(|| Ok(((), |(): &()| run()))) {
             diagnostics::error(
@@ -34,7 +34,7 @@ impl Alarm {
                 format_args!("a call of a task has no timeout: starting a thread failed: {error}"),
             );
         }
-        // Without the lock: cloning a waker and dropping one run an executor's code.
+        // Without the lock, because cloning and dropping a waker run an executor's code.
         let waker = waker.clone();
         let mut alarms = lock(&ALARMS);
         let before = self.0.take().and_then(|key| alarms.all.remove(&key));
@@ -105,7 +105,7 @@ mod tests {
         for (n, alarm) in &mut alarms {
             alarm.set(at(*n), &Arc::new(Record(*n, sender.clone())).into());
         }
-        // An alarm that is set again comes only then; a dropped one never.
+        // An alarm that is set again comes only at the new time, and a dropped one never.
         alarms[1].1.set(at(5), &Arc::new(Record(1, sender.clone())).into());
         alarms.remove(2);
         drop(sender);

@@ -1,5 +1,5 @@
-//! The directory of a host: the queue at which other processes subscribe to its actors, ask it to
-//! stop one, and look up names.
+//! The directory of a host. Other processes use it to subscribe to its actors, to ask it to stop
+//! one, and to look up names.
 //!
 //! One queue and one thread serve all actors of the process. The thread runs no user code, and
 //! waits for no client longer than an update may take.
@@ -19,7 +19,7 @@ use crate::error::{CreateError, DownReason, GetError};
 use crate::queue::{Queue, QueueKind};
 use crate::sys::{self, lock};
 
-/// How many actors that are down for good stay known, for clients that ask how they ended.
+/// How many actors that are down for good are remembered, for clients that ask how they ended.
 const DOWN_MAX: usize = 1024;
 const REPLY_PATIENCE: Duration = Duration::from_millis(200);
 
@@ -77,7 +77,7 @@ pub(in crate::actor) fn find_record(number: u64) -> Option<Arc<ActorRecord>> {
     lock(records()).all.get(&number).cloned()
 }
 
-/// The queue of this process's directory, which the first call opens.
+/// Returns the queue of this process's directory. The first call opens it.
 pub(in crate::actor) fn own_directory() -> Result<Queue<DirectoryRequest>, CreateError> {
     static DIRECTORY: Mutex<Option<Queue<DirectoryRequest>>> = Mutex::new(None);
     let mut directory = lock(&DIRECTORY);
@@ -85,8 +85,8 @@ pub(in crate::actor) fn own_directory() -> Result<Queue<DirectoryRequest>, Creat
         return Ok(directory.clone());
     }
     let queue = Queue::builder().kind(QueueKind::Internal).build()?;
-    // A process that never puts is no producer: the queue would be abandoned when its last client
-    // goes.
+    // A process counts as a producer once it has put something. Without this, the queue would be
+    // abandoned when its last client goes.
     let _ = queue.put(DirectoryRequest::Nothing);
     let requests = queue.clone();
     sys::service_thread("offspring-actors", move || serve(&requests))
@@ -135,7 +135,7 @@ fn answer(request: DirectoryRequest, names: &mut HashMap<String, UntypedRef>) {
             if free {
                 names.insert(name.clone(), actor);
             }
-            // A process that cannot be told that it has the name must not keep it.
+            // A process that does not learn that it has the name must not keep it.
             if done.send_timeout(free, REPLY_PATIENCE).is_err() && free {
                 names.remove(&name);
             }
@@ -155,7 +155,7 @@ fn answer(request: DirectoryRequest, names: &mut HashMap<String, UntypedRef>) {
     }
 }
 
-/// The status of an actor whose record is gone: it has been down for long.
+/// Sends the status of an actor whose record is gone, because it has been down for long.
 fn send_forgotten(number: u64, updates: &Sender<StatusUpdate>) {
     let update = StatusUpdate {
         key: ActorKey { host: own_process_number(), number },

@@ -1,8 +1,8 @@
 //! Launching an incarnation, and following it until its end.
 //!
 //! Each incarnation has a thread in the host, which reads its reports. The channel of the reports
-//! is also the sign of life: it disconnects when the process ends, however it ends, and only then
-//! is the process joined for the reason.
+//! is also the sign of life: it disconnects when the process ends, however that happens. Only then
+//! does the thread join the process, for the reason of its end.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -52,8 +52,8 @@ pub(crate) fn launch<A: Actor>(
         .map_err(|cause| StartError::Spawn { actor: record.name.clone(), cause })?;
     wait_started(record, &process, &heard, options.start_timeout)?;
     let running = RunningActor::new(process, requests.clone());
-    // In this order: the thread may see the end at once, and must find what it ends; `publish_up`
-    // does nothing after that.
+    // In this order: the thread may see the end at once, and must find the incarnation that it
+    // ends. After that, `publish_up` does nothing.
     record.set_running(Some(running.clone()));
     follow(record, generation, running, heard, options.heartbeat, on_end).map_err(|cause| {
         let act = "start a thread";
@@ -84,8 +84,8 @@ fn follow(
     })
 }
 
-/// Waits until the state is built. If it is not, the process has ended when this returns: a restart
-/// must not find its name in use.
+/// Waits until the state is built. If that fails, the process has ended when this returns: a
+/// restart must not find its name in use.
 fn wait_started(
     record: &ActorRecord,
     process: &Process<ActorExit>,
@@ -114,19 +114,20 @@ fn wait_started(
     Err(StartError::Down { actor: actor(), reason })
 }
 
-/// Reads an incarnation's reports until there will be no more. Kills it if it misses its heartbeat.
+/// Reads an incarnation's reports until no more will come. Kills the incarnation if it misses its
+/// heartbeat.
 fn read_reports(
     record: &ActorRecord,
     running: &RunningActor,
     reports: &Receiver<Report>,
     heartbeat: Option<Duration>,
 ) {
-    // When the ping was sent that has not been answered.
+    // When the unanswered ping was sent.
     let mut pinged: Option<Instant> = None;
     let (mut number, mut retry) = (0, Retry::default());
     loop {
-        // After a report, the actor is left alone for half a limit. So a hang is found between one
-        // and one and a half limits after it began.
+        // After a report, the actor is left alone for half of the limit. So a hang is found between
+        // one and one and a half limits after it began.
         let left = heartbeat.map_or(Duration::MAX, |limit| {
             pinged.map_or(limit / 2, |pinged| {
                 (pinged + limit).saturating_duration_since(Instant::now())
@@ -140,8 +141,8 @@ fn read_reports(
                     (Some(_), Some(limit)) => record.kill_hung(limit),
                     _ => {
                         number += 1;
-                        // An actor without room for a ping reads no requests: the limit finds it
-                        // all the same.
+                        // If there is no room for a ping, the actor reads no requests. The limit
+                        // detects that too.
                         let _ =
                             running.requests.send_timeout(Request::Ping(number), Duration::ZERO);
                     }
@@ -150,7 +151,7 @@ fn read_reports(
                 continue;
             }
             Err(RecvTimeoutError::Decode(_)) => {}
-            // This process lacks something for a moment, and the actor is not to blame.
+            // This process lacks a resource for a moment. That is not the actor's fault.
             Err(RecvTimeoutError::Io(error)) => retry.pause(&error),
             Err(_) => return,
         }
@@ -158,8 +159,8 @@ fn read_reports(
     }
 }
 
-/// Returns how an incarnation ended whose reports have ended. A process that lingers all the same
-/// is killed after the heartbeat's limit.
+/// Returns how an incarnation ended, once its reports have ended. If the process lingers, it is
+/// killed after the heartbeat's limit.
 fn reason(
     record: &ActorRecord,
     process: &Process<ActorExit>,
@@ -196,7 +197,7 @@ fn end_of(process: &Process<ActorExit>) -> DownReason {
     }
 }
 
-/// Returns how the process ended; `None` if it still runs at the deadline.
+/// Returns how the process ended; `None` if it is still running at the deadline.
 fn end_within(process: &Process<ActorExit>, deadline: Option<Instant>) -> Option<DownReason> {
     match process.join_timeout(left(deadline)) {
         Ok(ActorExit(ending)) => Some(ending.into()),

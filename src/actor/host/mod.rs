@@ -1,4 +1,4 @@
-//! Runs in the host: the process that started an actor, and outlives its incarnations.
+//! The part of the host: the process that started an actor, and outlives its incarnations.
 
 pub(super) mod directory;
 pub(super) mod launch;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::process::ProcessBuilder;
 use crate::process::unix::ProcessBuilderExt;
 
-/// OTP has no limit here. But a `start` that hangs must not hang its supervisor.
+/// OTP has no limit here. But a `start` that hangs must not make its supervisor hang.
 const START_TIMEOUT: Duration = Duration::from_secs(10);
 const MAILBOX_CAPACITY: usize = 64;
 
@@ -36,8 +36,8 @@ impl Default for StartOptions {
 }
 
 impl StartOptions {
-    /// The builder of one incarnation's process. It is a daemon: a program that ends without
-    /// stopping its actors does not wait for them.
+    /// Returns the builder of one incarnation's process. It is a daemon, so that a program that
+    /// ends without stopping its actors does not wait for them.
     pub(crate) fn process(&self, name: &str, generation: u64) -> ProcessBuilder {
         let builder = ProcessBuilder::new()
             .name(name)

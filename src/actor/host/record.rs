@@ -4,23 +4,24 @@
 //! A record outlives the incarnations. Each of those has a process, a channel for requests, and a
 //! thread of the host that reads its reports until it ends (`launch.rs`). Whether another
 //! incarnation follows is decided by the code that launched the last one (`on_end`): an owner never
-//! restarts, a supervisor may. Until it publishes its decision, clients of the dead incarnation
-//! wait.
+//! restarts, a supervisor may. Clients of the dead incarnation wait until that decision is
+//! published.
 //!
 //! # Order of status changes
 //!
 //! Three threads may publish at the same time: the one that launches (`Up`), the incarnation's host
-//! thread (`Restarting` when the supervisor takes long), and the owner or supervisor (`Down`). Two
+//! thread (`Restarting`, when the supervisor takes long), and the owner or supervisor (`Down`). Two
 //! rules keep every client's view in order:
 //!
 //! - `subscribers` is locked for a whole publication: the change of the state and all its updates.
 //!   So every client gets the updates in the order of the changes, and a client that subscribes
 //!   gets the current status first and no older one after it. This lock is held while updates are
-//!   sent, at most [`UPDATE_PATIENCE`] for a client that does not read; `state` is not, so that
-//!   a thread that only reads the status never waits for a client.
-//! - A publication that may be outdated checks under `state` whether it still holds
-//!   ([`ActorRecord::publish_if`]): `Up` only while the incarnation runs, because its host thread
-//!   may have seen its end first; `Restarting` only while nothing else was decided.
+//!   sent, which takes at most [`UPDATE_PATIENCE`] for a client that does not read. `state` is not
+//!   held then, so a thread that only reads the status never waits for a client.
+//! - A publication that may be outdated checks under `state` whether it is still true
+//!   ([`ActorRecord::publish_if`]). `Up` is true only while the incarnation runs, because its host
+//!   thread may already have seen its end; `Restarting` is true only while nothing else was
+//!   decided.
 //!
 //! Lock order: `subscribers`, then `state`.
 
@@ -38,11 +39,11 @@ use crate::process::Process;
 use crate::queue::{JoinableQueue, QueueKind};
 use crate::sys::{self, lock};
 
-/// A client that does not take an update for this long gets no more; it subscribes anew when it
+/// A client that does not take an update within this time gets no more. It subscribes again when it
 /// misses them.
 const UPDATE_PATIENCE: Duration = Duration::from_millis(200);
 
-/// Called once for each incarnation that started, with its generation and its end.
+/// Called once for each incarnation that started, with its generation and how it ended.
 pub(crate) type EndHook = Box<dyn FnOnce(&Arc<ActorRecord>, u64, DownReason) + Send>;
 
 /// A subscriber in the host's own process.
@@ -50,7 +51,8 @@ pub(in crate::actor) trait StatusListener: std::any::Any + Send + Sync {
     /// Takes the update and wakes waiting threads, but no wakers.
     fn update(&self, update: StatusUpdate);
 
-    /// Wakes the wakers that wait for an update. They may be user code, so the caller holds no lock.
+    /// Wakes the wakers that wait for an update. They may be user code, so the caller must hold no
+    /// lock.
     fn wake(&self);
 }
 
@@ -66,7 +68,7 @@ pub(crate) struct ActorRecord {
 #[derive(Debug)]
 struct State {
     status: ActorStatus,
-    /// How often it was launched.
+    /// How many times it was launched.
     launches: u64,
     running: Option<RunningActor>,
     previous: Option<DownReason>,
@@ -78,7 +80,7 @@ impl State {
         self.running.is_some()
     }
 
-    /// Returns whether what follows this incarnation has not been published yet.
+    /// Returns whether it is still unpublished what follows this incarnation.
     fn is_undecided(&self, generation: u64) -> bool {
         match self.status {
             ActorStatus::Up { generation: up, .. } => up == generation,
@@ -88,12 +90,12 @@ impl State {
     }
 }
 
-/// The incarnation that runs.
+/// The incarnation that is running.
 #[derive(Clone, Debug)]
 pub(in crate::actor) struct RunningActor {
     pub(in crate::actor) process: Arc<Process<ActorExit>>,
     pub(in crate::actor) requests: Sender<Request>,
-    /// The heartbeat limit that it missed and was killed for.
+    /// The heartbeat limit, if the incarnation missed it and was killed for that.
     hung: Option<Duration>,
 }
 
@@ -106,9 +108,9 @@ impl RunningActor {
     }
 }
 
-/// The part of the record that a new incarnation gets.
+/// What a new incarnation learns about those before it.
 pub(in crate::actor) struct Predecessors {
-    /// How many there were, and so the number of the new one.
+    /// How many there were, which is the number of the new one.
     pub(in crate::actor) generation: u64,
     pub(in crate::actor) previous: Option<DownReason>,
     pub(in crate::actor) checkpoint: Option<Blob>,
@@ -121,15 +123,15 @@ enum Subscriber {
 
 impl ActorRecord {
     pub(crate) fn new(key: ActorKey, name: &str, mailbox: usize) -> Result<Self, CreateError> {
-        // An item comes back whenever an incarnation dies that holds it; that is no fault of the
-        // item, so deliveries are not limited.
+        // An item comes back whenever an incarnation dies while it holds it. That is not the item's
+        // fault, so deliveries are not limited.
         let mailbox = JoinableQueue::builder()
             .kind(QueueKind::Mailbox)
             .capacity(mailbox)
             .max_deliveries(u32::MAX)
             .max_dead_letters(0)
             .build()?;
-        // A process that has tried to get counts as a consumer. So the queue is not abandoned
+        // A process counts as a consumer once it has tried to get. So the queue is not abandoned
         // between two incarnations, and a cast waits for the restart.
         let _ = mailbox.try_get();
         Ok(ActorRecord {
@@ -200,9 +202,9 @@ impl ActorRecord {
         self.changed.notify_all();
         let mut lost = 0;
         if matches!(status, ActorStatus::Down { .. }) {
-            // Before clients learn of the end: a cast that comes later finds the mailbox closed.
-            // The items are dropped now, not with the record, because they may hold senders that
-            // others wait on.
+            // Before clients learn of the end, so that a later cast finds the mailbox closed. The
+            // items are dropped now, not with the record, because they may hold senders that other
+            // processes wait on.
             lost = self.mailbox.close_and_discard().unwrap_or(0);
         }
         let mut updated = Vec::new();
@@ -219,8 +221,8 @@ impl ActorRecord {
                 updates.send_timeout(self.update(status.clone(), false), UPDATE_PATIENCE).is_ok()
             }
         });
-        // Wakers and the logger are user code, which must not run under the lock. A waker that is
-        // woken late finds the newest status, so the order of updates is kept.
+        // Wakers and the logger are user code, which must not run under the lock. A waker that runs
+        // late finds the newest status, so the order of updates is kept.
         drop(subscribers);
         updated.iter().for_each(|listener| listener.wake());
         if lost > 0 {
@@ -234,9 +236,9 @@ impl ActorRecord {
         }
     }
 
-    /// Publishes that the incarnation will be followed by another, unless what follows is decided
-    /// within `patience`: the supervisor may be busy for long, and its clients should not take the
-    /// actor for hung.
+    /// Publishes that another incarnation will follow, unless it is decided within `patience` what
+    /// follows. The supervisor may be busy for long, and its clients should not believe that the
+    /// actor hangs.
     pub(crate) fn publish_restarting_after(
         &self,
         generation: u64,
@@ -254,14 +256,14 @@ impl ActorRecord {
         });
     }
 
-    /// Publishes that the incarnation is up, unless it has ended already: its end may have been
-    /// published.
+    /// Publishes that the incarnation is up, unless it has already ended: its end may have been
+    /// published before.
     pub(in crate::actor) fn publish_up(&self, generation: u64, requests: Sender<Erased>) {
         let status = ActorStatus::Up { generation, requests };
         self.publish_if(status, State::runs);
     }
 
-    /// The number of the incarnation that was launched last: 0 for the first.
+    /// Returns the number of the incarnation that was launched last: 0 for the first.
     pub(crate) fn generation(&self) -> u64 {
         self.state().launches.saturating_sub(1)
     }
@@ -280,14 +282,14 @@ impl ActorRecord {
         self.state().runs()
     }
 
-    /// How the last incarnation ended.
+    /// Returns how the last incarnation ended.
     pub(crate) fn previous(&self) -> Option<DownReason> {
         self.state().previous.clone()
     }
 
-    /// Asks the incarnation to stop; with `drain`, after what its mailbox holds now. Waits until
-    /// `deadline` for room in its channel. An actor that leaves no room will not stop in time
-    /// either: the caller kills it after waiting for its end.
+    /// Asks the incarnation to stop; with `drain`, after the messages that are in its mailbox now.
+    /// Waits until `deadline` for room in its channel. An actor that leaves no room will not stop
+    /// in time either, and the caller kills it after waiting for its end.
     pub(crate) fn request_stop(&self, drain: bool, deadline: Option<Instant>) {
         // Not under the lock: sending may wait.
         let requests = {
@@ -333,7 +335,7 @@ impl ActorRecord {
         self.state().checkpoint = Some(checkpoint);
     }
 
-    /// The heartbeat limit that the incarnation missed and was killed for.
+    /// Returns the heartbeat limit, if the incarnation missed it and was killed for that.
     pub(in crate::actor) fn hung(&self) -> Option<Duration> {
         let state = self.state();
         state.running.as_ref().and_then(|running| running.hung)
@@ -346,7 +348,7 @@ impl ActorRecord {
         }
     }
 
-    /// Waits until no incarnation runs. Returns `false` if one still does at the deadline.
+    /// Waits until no incarnation is running. Returns `false` if one still is at the deadline.
     pub(crate) fn wait_end(&self, deadline: Option<Instant>) -> bool {
         let mut state = self.state();
         while state.runs() {
@@ -358,18 +360,19 @@ impl ActorRecord {
         true
     }
 
-    /// Waits until the actor is down for good: its mailbox is closed, its name is free, and clients in
-    /// this process have the update.
+    /// Waits until the actor is down for good: its mailbox is closed, its name is free, and clients
+    /// in this process have the update.
     ///
-    /// The end of the last incarnation alone is not enough, because its host thread publishes it
-    /// afterwards: until then a cast would be accepted, and lost.
+    /// It is not enough that the last incarnation has ended, because its host thread publishes that
+    /// later. Until then a cast would be accepted, and lost.
     pub(in crate::actor) fn wait_down(&self) {
         let mut state = self.state();
         while !matches!(state.status, ActorStatus::Down { .. }) {
             state = sys::wait(&self.changed, state, None);
         }
         drop(state);
-        // A publication changes the status first, and holds this lock until its last update is sent.
+        // A publication holds this lock from the change of the status until its last update is
+        // sent.
         drop(lock(&self.subscribers));
     }
 

@@ -1,13 +1,13 @@
-//! A mutex that its threads get in the order in which they came.
+//! A mutex that threads get in the order in which they asked for it.
 //!
-//! A thread draws a ticket, and waits until that is served. The usual case, in which no other
-//! thread is there, costs two atomic operations and the lock of a free `Mutex`.
+//! A thread draws a ticket, and waits until its ticket is served. In the usual case, no other
+//! thread is there, and this costs two atomic operations and the lock of a free `Mutex`.
 //!
-//! No wake-up is lost: a waiter checks `serving` under `sleepers` before it sleeps; the thread that
+//! No wake-up is lost. A waiter checks `serving` under `sleepers` before it sleeps. The thread that
 //! leaves changes `serving` first, and then takes and releases `sleepers` before it notifies. So
-//! the waiter either sees the change, or is asleep when it is notified. Nor is the notification
-//! left out by mistake: whoever drew a ticket before the check of `next_ticket` is counted there,
-//! and whoever draws one after it reads `serving` later still (both are `SeqCst`) and finds that
+//! the waiter either sees the change, or is asleep when it is notified. Nor is a notification left
+//! out by mistake: a thread that drew a ticket before the check of `next_ticket` is counted there,
+//! and a thread that draws one later reads `serving` later still (both are `SeqCst`) and finds that
 //! its turn has come.
 
 use std::ops::{Deref, DerefMut};
@@ -17,9 +17,9 @@ use crate::failpoints;
 use crate::sys::threads::{AtomicU64, Condvar, Mutex, MutexGuard};
 use crate::sys::{self, lock};
 
-/// Std's mutex lets the thread that has just unlocked it lock it again before a waiter wakes. An
-/// actor takes calls and casts on two threads, and with that mutex a stream of the ones could
-/// starve the others.
+/// With std's mutex, the thread that has just unlocked it may lock it again before a waiter wakes.
+/// An actor takes calls and casts on two threads, and with such a mutex a stream of either kind
+/// could starve the other.
 pub(in crate::actor) struct FairMutex<T> {
     next_ticket: AtomicU64,
     serving: AtomicU64,
@@ -57,7 +57,7 @@ impl<T> FairMutex<T> {
 
 pub(in crate::actor) struct FairMutexGuard<'a, T> {
     mutex: &'a FairMutex<T>,
-    /// `None` only within `drop`.
+    /// `None` only during `drop`.
     value: Option<MutexGuard<'a, T>>,
 }
 

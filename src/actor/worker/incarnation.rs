@@ -18,7 +18,7 @@ use crate::error::DownReason;
 use crate::process::{ProcessWorker, Worker};
 use crate::queue::JoinableQueue;
 
-/// The worker that runs an actor. Not public API, but for
+/// The worker that runs an actor. Not public API, except for
 /// [`register_actor!`](crate::register_actor), which registers it.
 #[derive(Serialize, Deserialize)]
 #[serde(bound = "")]
@@ -28,7 +28,7 @@ pub struct ActorProcess<A: Actor> {
     pub(crate) checkpoint: Option<Blob>,
     pub(crate) args: A::Args,
     pub(crate) inbound: Receiver<Request>,
-    /// To this process itself.
+    /// A sender to this process itself.
     pub(crate) requests: Sender<Request>,
     pub(crate) mailbox: JoinableQueue<Erased>,
     pub(crate) reports: Sender<Report>,

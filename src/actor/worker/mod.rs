@@ -1,4 +1,4 @@
-//! Runs in the worker: the process of one incarnation of an actor.
+//! The part of the worker: the process of one incarnation of an actor.
 
 pub(super) mod fair_mutex;
 pub(super) mod incarnation;

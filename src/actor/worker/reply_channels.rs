@@ -1,10 +1,10 @@
 //! Where an incarnation sends its replies.
 //!
 //! A direct call is answered through the session of the ring that it came from ([`RingSessions`],
-//! of the main thread alone). A call from the mailbox names its session by number
-//! ([`ReplyChannels`], of both threads). The mailbox thread may handle such a call before the main
-//! thread has read the request that opens its session, because the two take different paths; the
-//! reply is kept until then.
+//! used only by the main thread). A call from the mailbox names its session by number
+//! ([`ReplyChannels`], used by both threads). The mailbox thread may handle such a call before the
+//! main thread has read the request that opens its session, because the two take different ways.
+//! The reply is kept until then.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -22,7 +22,7 @@ use crate::ipc::deadline::{Deadline, WaitEnd, Waited};
 use crate::ipc::wire::{Retry, Shape};
 use crate::sys::lock;
 
-/// A client that does not take a reply for this long gets no more: its session is closed.
+/// A client that does not take a reply within this time gets no more: its session is closed.
 const REPLY_PATIENCE: Duration = Duration::from_secs(1);
 /// How long replies are kept for a session that has not been opened yet.
 const OPENING: Duration = Duration::from_secs(5);
@@ -40,8 +40,8 @@ impl<R: Serialize + DeserializeOwned> RingSessions<R> {
         RingSessions(BTreeMap::new())
     }
 
-    /// Opens a session. `rings` are those that may still send, in order; the sessions of all others
-    /// are closed.
+    /// Opens a session. `rings` are those that may still send, in ascending order. The sessions of
+    /// all others are closed.
     pub(in crate::actor) fn open(
         &mut self,
         ring: u64,
@@ -57,7 +57,7 @@ impl<R: Serialize + DeserializeOwned> RingSessions<R> {
             }
             lives
         });
-        // A ring has one session.
+        // A ring has only one session.
         if let Some(before) = self.0.remove(&ring) {
             channels.close(before.session);
         }
@@ -104,8 +104,8 @@ impl<R: Serialize + DeserializeOwned> RingSessions<R> {
     }
 }
 
-/// Sends a reply. The first one to a client needs descriptors for its ring; if this process has
-/// none left, waits for them too.
+/// Sends a reply. The first reply to a client needs descriptors for its ring. If this process has
+/// none left, this waits for them too.
 fn send_patiently<R, V: Serialize + ?Sized>(
     replies: &Sender<MailboxReply<R>>,
     mark: Mark,
@@ -130,7 +130,7 @@ pub(in crate::actor) struct ReplyChannels<R>(Mutex<BTreeMap<u64, ReplyChannel<R>
 
 enum ReplyChannel<R> {
     Open(Sender<MailboxReply<R>>),
-    /// Replies for a session that has not been opened yet, and when the first came.
+    /// The replies for a session that has not been opened yet, and when the first of them came.
     Expected(Instant, Vec<MailboxReply<R>>),
 }
 
@@ -139,16 +139,16 @@ impl<R: Serialize + DeserializeOwned> ReplyChannels<R> {
         ReplyChannels(Mutex::default())
     }
 
-    /// Opens a session, and sends the replies that were kept for it. Returns an error if it is
-    /// closed again, since the client does not take them.
+    /// Opens a session, and sends the replies that were kept for it. If the client does not take
+    /// them, closes the session again and returns an error.
     fn open(
         &self,
         session: u64,
         replies: Sender<MailboxReply<R>>,
     ) -> Waited<(), SendFailure, Deadline> {
-        // The session is open before the kept replies are sent, outside the lock. So a later reply
-        // of the mailbox thread may overtake them, which no client notices: replies carry the
-        // numbers of their calls.
+        // The session is open before the kept replies are sent, which happens outside the lock. So
+        // a later reply of the mailbox thread may overtake them. No client notices that, because
+        // replies carry the numbers of their calls.
         let before = lock(&self.0).insert(session, ReplyChannel::Open(replies.clone()));
         match before {
             Some(ReplyChannel::Expected(_, kept)) => {
@@ -162,11 +162,11 @@ impl<R: Serialize + DeserializeOwned> ReplyChannels<R> {
         lock(&self.0).remove(&session);
     }
 
-    /// Answers a call that came through the mailbox. Returns an error if its session is to be
+    /// Answers a call that came through the mailbox. Returns an error if its session must be
     /// closed.
     ///
     /// Never waits for the session to be opened: the main thread, which would open it, may be
-    /// waiting for the lock on the actor that the caller holds.
+    /// waiting for the actor's state, which the caller holds.
     pub(in crate::actor) fn reply(
         &self,
         header: CallHeader,
@@ -260,11 +260,11 @@ mod tests {
         let arrived = others.recv_raw(&Forever).unwrap();
         assert_eq!(CallMark::of(arrived.mark), mark(0, true));
         assert_eq!(arrived.decode::<String>().unwrap(), "no");
-        // A closed session gets no replies, and the end of a ring is that of its session.
+        // A closed session gets no replies, and a session ends with its ring.
         rings.close(7, &channels);
         rings.reply(4, 3, Ok(41), &channels);
         let (third, _replies) = channel().unwrap();
-        // A ring has one session: the first one that it opens ends with the second.
+        // A ring has only one session: the first one that it opens ends when it opens a second.
         rings.open(5, 10, third.clone(), &[4, 5], &channels);
         assert_eq!(lock(&channels.0).keys().copied().collect::<Vec<_>>(), [10]);
         rings.open(6, 9, third, &[6], &channels);

@@ -2,40 +2,40 @@
 //!
 //! # Why there are two ways in
 //!
-//! The main thread reads the **channel**: direct calls, and what the host asks. A call needs one
+//! The main thread reads the **channel**: direct calls, and the host's requests. A call needs one
 //! hop there and one back, and no thread switch within this process: the thread that receives it
 //! handles it and sends the reply. The other thread reads the **mailbox**: a queue of the host,
 //! whose items survive this process. A cast must be safe there before it returns, so it takes the
-//! longer way, and it is taken out only when its turn has come. With a mailbox alone, each
-//! call would pay for the host's queue; with a channel alone, a crash would lose all casts that
-//! wait.
+//! longer way, and it is taken out only when its turn has come. With a mailbox alone, each call
+//! would pay for the host's queue. With a channel alone, a crash would lose all casts that wait.
 //!
-//! What it costs: a fair mutex around the state, a second thread, and the rules below.
+//! This costs a fair mutex around the state, a second thread, and the rules below.
 //!
 //! # Rules that keep the two in order
 //!
 //! 1. **A call does not overtake its own process's casts.** While casts of a client may be
 //!    unhandled, its calls go through the mailbox too, after them ([`MailboxItem::Call`];
-//!    `ActorConnection::unhandled`). The reply proves that all before it was handled, and the
-//!    client returns to direct calls.
+//!    `ActorConnection::unhandled`). The reply proves that everything before it was handled, and
+//!    the client returns to direct calls.
 //! 2. **Neither way starves the other**: [`FairMutex`] serves the threads in the order of their
 //!    arrival.
 //! 3. **Nothing is handled after the end.** Each thread checks `ended` under the mutex before it
-//!    handles a message; the thread that decides the end sets it under the same guard. An item that
-//!    the mailbox thread has taken by then goes back when its delivery is dropped, and the next
-//!    incarnation gets it.
-//! 4. **A call through the mailbox is for one incarnation.** It carries the generation; a later one
-//!    skips it, because the client has got its error already.
-//! 5. **A cast is acknowledged before it is handled** ("at most once"), or after it if it may be
-//!    redelivered (`redeliver`). Before, because a message that kills the actor must not kill each
-//!    incarnation after it.
-//! 6. **The process ends on the main thread**, with its panic or ending: the mailbox thread leaves
+//!    handles a message, and the thread that decides the end sets it under the same guard. If the
+//!    mailbox thread has already taken an item, the item goes back when its delivery is dropped,
+//!    and the next incarnation gets it.
+//! 4. **A call through the mailbox is for one incarnation.** It carries the generation, and a later
+//!    incarnation skips it, because the client has already got its error.
+//! 5. **A cast is acknowledged before it is handled** ("at most once"), because a message that
+//!    kills the actor must not kill each incarnation after it. A cast that may be redelivered
+//!    (`redeliver`) is acknowledged afterwards.
+//! 6. **The process ends on the main thread**, with its panic or ending. The mailbox thread leaves
 //!    the reason (`panic`, the context's ending), sets `must_check`, and wakes the main thread
-//!    through its own channel. The flag is set after the reason, so a main thread that reads the
-//!    flag finds the reason; and the wake-up is sent after the flag, so it is not asleep for long.
+//!    through that thread's own channel. The flag is set after the reason, so a main thread that
+//!    reads the flag finds the reason. The wake-up is sent after the flag, so the main thread does
+//!    not sleep for long.
 //!
-//! The mailbox thread must never wait for the main thread while it holds the state: the main thread
-//! may be waiting for that.
+//! The mailbox thread must never wait for the main thread while it holds the state, because the
+//! main thread may be waiting for the state.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Condvar, Mutex};
@@ -58,7 +58,7 @@ use crate::ipc::wire::Retry;
 use crate::queue::{Delivery, JoinableQueue};
 use crate::sys::{self, lock};
 
-/// How often a thread that drains the mailbox checks whether the actor has ended meanwhile.
+/// How often a thread that drains the mailbox checks whether the actor has ended in the meantime.
 const DRAIN_STEP: Duration = Duration::from_millis(20);
 
 struct Served<A> {
@@ -73,10 +73,10 @@ pub(in crate::actor) struct Incarnation<A: Actor> {
     context: Context<A>,
     reports: Sender<Report>,
     channels: ReplyChannels<A::Reply>,
-    /// The marker that `drain` puts has come out of the mailbox.
+    /// True once the marker that `drain` puts has come out of the mailbox.
     drained: Mutex<bool>,
     progress: Condvar,
-    /// A panic of the mailbox thread, for the main thread to resume.
+    /// A panic of the mailbox thread, which the main thread is to resume.
     panic: Mutex<Option<Box<dyn std::any::Any + Send>>>,
     redeliver: u32,
     mailbox: JoinableQueue<MailboxItem<A::Message>>,
@@ -117,8 +117,8 @@ impl<A: Actor> Incarnation<A> {
                 Ok(()) => retry = Retry::default(),
                 // A message that needs more descriptors than this process has stays in the channel.
                 Err(error @ RecvError::Io(_)) => retry.pause(&error),
-                // Not the end of the other senders: this process holds one itself, so the channel
-                // is broken.
+                // The senders have not all ended, because this process holds one itself. So the
+                // channel is broken.
                 Err(error) => return self.finish(Ending::Failed(error.to_string())),
             }
             if let Some(ending) = self.ending() {
@@ -149,8 +149,8 @@ impl<A: Actor> Incarnation<A> {
                 Err(error) if error.is_starved() => return Err(error),
                 Err(error) => Err(error.to_string()),
             };
-            // The message may have stopped the actor. The other thread may get the mutex next, before
-            // `finish`, and must find that out.
+            // The message may have stopped the actor. The other thread may get the mutex before
+            // `finish` does, and must see that.
             served.ended = self.ending_of_handler();
             rings.reply(ring, mark.slot, reply, &self.channels);
             return Ok(());
@@ -170,8 +170,8 @@ impl<A: Actor> Incarnation<A> {
                 self.context.inner.set_ending(Ending::Shutdown);
             }
             Ok(Request::Ping(number)) => {
-                // A pong means that messages are handled. So it waits for the one that is handled
-                // now.
+                // A pong means that messages are being handled. So it waits for the message that is
+                // being handled now.
                 drop(self.served.lock());
                 let _ = self.reports.send(Report::Pong(number));
             }
@@ -185,7 +185,7 @@ impl<A: Actor> Incarnation<A> {
         Ok(())
     }
 
-    /// Returns the ending if the actor is to end. Resumes a panic of the mailbox thread.
+    /// Returns the ending if the actor should end. Resumes a panic of the mailbox thread.
     fn ending(&self) -> Option<Ending> {
         if !self.context.inner.must_check() {
             return None;
@@ -203,7 +203,7 @@ impl<A: Actor> Incarnation<A> {
 
     fn finish(&self, ending: Ending) -> Ending {
         let mut served = self.served.lock();
-        // Once more, under the guard: the mailbox thread may have panicked since the last check.
+        // Checked again under the guard: the mailbox thread may have panicked since the last check.
         if let Some(panic) = lock(&self.panic).take() {
             resume_unwind(panic);
         }
@@ -213,10 +213,10 @@ impl<A: Actor> Incarnation<A> {
         ending
     }
 
-    /// Waits until all that the mailbox holds now has been handled. Runs on the main thread, which
-    /// holds no guard meanwhile.
+    /// Waits until everything that is in the mailbox now has been handled. Runs on the main thread,
+    /// which holds no guard in the meantime.
     fn drain(&self) {
-        // The question makes the host collect what other processes have put before; the marker
+        // This question makes the host collect what other processes have put so far. The marker
         // comes after that.
         let _ = self.mailbox.len();
         let generation = self.context.inner.generation;
@@ -225,7 +225,7 @@ impl<A: Actor> Incarnation<A> {
         while !*drained && self.context.inner.ending().is_none() && lock(&self.panic).is_none() {
             drop(drained);
             if let Some(item) = marker.take() {
-                // A full mailbox has room again when one of its items is handled.
+                // A full mailbox has room again when one of its items has been handled.
                 marker = match self.mailbox.put_timeout(item, DRAIN_STEP) {
                     Ok(()) => None,
                     Err(PutTimeoutError::Timeout(item)) => Some(item),
@@ -254,13 +254,13 @@ impl<A: Actor> Incarnation<A> {
                 }
                 Err(GetError::Decode(error)) => self.refuse(header, &error.to_string()),
                 Err(error @ GetError::Handle(HandleError::Io { .. })) => retry.pause(&error),
-                // The actor is down for good, or its host ends.
+                // The actor is down for good, or its host is ending.
                 Err(_) => return,
             }
         }
     }
 
-    /// Handles an item. Returns `false` if there must not be another one after it.
+    /// Handles an item. Returns `false` if no other item may be handled after it.
     fn serve_item(&self, item: Delivery<MailboxItem<A::Message>>) -> bool {
         let mut served = self.served.lock();
         if served.ended {
@@ -315,8 +315,8 @@ impl<A: Actor> Incarnation<A> {
 
     fn reply(&self, header: CallHeader, reply: Result<A::Reply, String>) {
         if self.channels.reply(header, reply).is_err() {
-            // The main thread has that session as well. It may be waiting for this thread's guard,
-            // so this does not wait for room.
+            // The main thread must close that session too. It may be waiting for this thread's
+            // guard, so this does not wait for room.
             let close = Request::Close { session: header.session };
             let _ = self.context.inner.requests.send_timeout(close, Duration::ZERO);
         }

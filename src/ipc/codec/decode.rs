@@ -5,8 +5,8 @@ use serde::de::{self, DeserializeSeed, Deserializer, IntoDeserializer, Visitor};
 use super::nesting::Nesting;
 use super::{Error, Result, SHORT, number, plain};
 
-/// Bytes to decode. Nothing is borrowed from them, so another process may be able to write them:
-/// each byte is read once, and any bytes may be read.
+/// Bytes to decode. No part of the input is borrowed, so another process may write to it meanwhile:
+/// each byte is read once, and may have any value.
 pub(crate) trait Input<'de> {
     /// Returns the next byte.
     fn byte(&mut self) -> Option<u8>;
@@ -65,16 +65,16 @@ impl<'de> Input<'de> for Slice<'de> {
     }
 }
 
-/// The most elements of one value that take no bytes: mere numbers must not keep a decoder busy
-/// forever.
+/// The most elements of one value that take no bytes. Without a limit, a few bytes with a large
+/// length could keep a decoder busy forever.
 const EMPTY_ELEMENTS_MAX: usize = 1 << 24;
 
 /// Decodes the positional form.
 pub(crate) struct Decoder<I> {
     input: I,
     nesting: Nesting,
-    /// How many elements all sequences and maps together may still have. Every element that takes
-    /// bytes has one that belongs to no element inside of it.
+    /// How many elements all sequences and maps together may still have. Each element that takes
+    /// bytes has at least one byte that belongs to no element inside it.
     elements: usize,
 }
 
@@ -85,7 +85,7 @@ impl<'de, I: Input<'de>> Decoder<I> {
         Decoder { input, nesting: Nesting::new(), elements }
     }
 
-    /// Returns how many bytes are left over.
+    /// Returns how many bytes have not been read.
     pub(crate) fn left(&self) -> usize {
         self.input.left()
     }
@@ -106,7 +106,7 @@ impl<'de, I: Input<'de>> Decoder<I> {
         if self.input.fill(&mut bytes) { Ok(bytes) } else { Err(Error::new(SHORT)) }
     }
 
-    /// Reads a length. One that exceeds the bytes that are left is an error before anything is
+    /// Reads a length. If it exceeds the bytes that are left, that is an error before anything is
     /// allocated.
     #[inline]
     fn length(&mut self) -> Result<usize> {
@@ -130,7 +130,7 @@ impl<'de, I: Input<'de>> Decoder<I> {
         if self.input.append(length, bytes) { Ok(length) } else { Err(Error::new(SHORT)) }
     }
 
-    /// Decodes elements whose type wants them as a vector.
+    /// Decodes elements for a type that wants them as a vector.
     fn block<E: plain::Element, R>(&mut self) -> Result<R> {
         let count = self.number(64)?;
         let left = self.input.left();

@@ -9,14 +9,14 @@ use super::number::{self, LONGEST};
 use super::plain;
 use super::{Error, Result};
 
-/// Where the bytes of a value go if it is longer than the buffer.
+/// The destination of a value that is longer than the buffer.
 pub(crate) trait Spill {
     /// Announces that at least `total` bytes will be written in all.
     fn reserve(&mut self, total: usize);
 
     fn write(&mut self, bytes: &[u8]);
 
-    /// Takes back what was written.
+    /// Discards what was written.
     fn clear(&mut self);
 }
 
@@ -33,7 +33,7 @@ pub(crate) struct Encoder<'a> {
     raw: bool,
     /// If true, the positional form cannot hold the value.
     needs_names: bool,
-    /// How many `Some`s surround what comes next; see [`Describer`].
+    /// How many `Some`s surround the next value; see [`Describer`].
     pub(in crate::ipc::codec) somes: u32,
 }
 
@@ -56,7 +56,7 @@ impl<'a> Encoder<'a> {
         }
     }
 
-    /// The same, but a value of more than `above` bytes goes to `spill` as a whole.
+    /// Like [`new`](Self::new), but a value of more than `above` bytes goes to `spill` as a whole.
     #[inline]
     pub(crate) fn spilling(
         front: &'a mut Vec<u8>,
@@ -71,8 +71,8 @@ impl<'a> Encoder<'a> {
         }
     }
 
-    /// Like [`new`](Self::new), but raw handles of ipc-channel may be encoded: the value is sent
-    /// with the next message of ipc-channel itself.
+    /// Like [`new`](Self::new), but raw handles of ipc-channel may be encoded, because ipc-channel
+    /// itself will send the value.
     pub(crate) fn raw(front: &'a mut Vec<u8>, limit: usize) -> Encoder<'a> {
         Encoder { raw: true, ..Encoder::new(front, limit) }
     }
@@ -113,7 +113,7 @@ impl<'a> Encoder<'a> {
         self.raw
     }
 
-    /// Takes back what was encoded.
+    /// Discards what was encoded.
     pub(crate) fn restart(&mut self) {
         self.front.truncate(self.start);
         if let Some(spill) = &mut self.spill {
@@ -222,7 +222,7 @@ impl<'a> Encoder<'a> {
     #[inline]
     fn expect(&mut self, bytes: usize) {
         if bytes <= self.ceiling - self.front.len() {
-            // The length that a user's iterator reports may be wrong.
+            // The length is what a user's iterator reports, and may be wrong.
             self.front.reserve(bytes.min(1 << 26));
         } else if let Some(spill) = &mut self.spill {
             let total = (self.spilled + self.front.len() - self.start).saturating_add(bytes);
@@ -254,7 +254,7 @@ impl<'a> Encoder<'a> {
 #[derive(PartialEq, Eq)]
 enum Room {
     Front,
-    /// Even an empty `front` is too small.
+    /// The bytes do not even fit an empty `front`.
     Beyond,
 }
 
@@ -262,11 +262,11 @@ const UNCOUNTED: &str = "a sequence or map does not say how many elements it has
 const SKIPPED: &str = "`#[serde(skip_serializing_if)]` leaves out a field";
 const RAW: &str = "it holds a raw handle of ipc-channel, which crosses in a worker's fields only: use offspring's channel, pipe or queue, or a type of its own for shared memory";
 
-/// Returns whether this is the name of a handle of ipc-channel. Those register themselves for the
+/// Returns whether this is the name of a handle of ipc-channel. Such a handle adds itself to the
 /// next message that this thread sends.
 #[inline(always)]
 fn is_raw(name: &str) -> bool {
-    // The compiler knows the name, so for nearly all types this is compiled away.
+    // The compiler knows the name, so for nearly all types it removes this check.
     name.starts_with(RAW_NAMES)
         || (WRAPPERS.iter().any(|wrapper| name.starts_with(wrapper)) && is_raw_inside(name))
 }

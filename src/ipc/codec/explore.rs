@@ -1,20 +1,21 @@
-//! Finding out, once for each type, whether its values are read as they are written: whether the
+//! Finding out, once for each type, whether its values are read as they are written, so that the
 //! positional form suffices for them.
 //!
 //! The positional form consists of what `Serialize` writes, in its order, without names. It works
 //! if `Deserialize` asks for the same in the same order. serde's attributes can make the two differ
-//! in ways that neither of them shows alone: an untagged enum writes what its variant writes, a
+//! in ways that neither shows alone: an untagged enum writes only what its variant writes; a
 //! skipped variant changes the numbers of those after it. So both are run here. `Deserialize` gets
-//! made-up values, and the [`Explorer`] notes what their positional form would be. The value that
-//! `Deserialize` returns is encoded, and the result must be the same bytes.
+//! made-up values, and the [`Explorer`] notes their positional form. Then the value that
+//! `Deserialize` returned is encoded, and the result must be the same bytes.
 //!
 //! A value follows one path through its type; other variants of its enums are other paths. Each
 //! enum, option, sequence and map is a [`Choice`], and the exploration is repeated until each
-//! choice was made in each way. Types that contain themselves choose what has come to an end
-//! before.
+//! choice was made in each way. Inside a type that contains itself, a choice is made in a way that
+//! is known to end.
 //!
-//! A made-up value may be refused, by a type that checks its values, or because it has no handles.
-//! The pass then does not see the rest of the path, and later passes avoid the value.
+//! A type that checks its values may refuse a made-up value, and so may a type with handles,
+//! because there are none. Then the pass does not see the rest of the path, and later passes avoid
+//! that value.
 
 use std::any::TypeId;
 use std::collections::HashMap;
@@ -33,22 +34,22 @@ use crate::sys;
 pub(crate) enum Symmetry {
     /// Values are read as they are written.
     Full,
-    /// Values without handles are read as they are written. The exploration did not get past a
-    /// handle.
+    /// Values without handles are read as they are written. The exploration could not continue past
+    /// a handle.
     WithoutHandles,
-    /// It was not found out.
+    /// The exploration found no answer.
     Unknown,
-    /// They are not: the positional form does not work.
+    /// Values are not read as they are written: the positional form does not work.
     None,
 }
 
-/// The most steps: more than any type has, except for one that goes in circles.
+/// The most steps. Only a type that goes in circles takes more.
 const STEPS_MAX: usize = 1 << 22;
 const PASSES_MAX: usize = 1 << 12;
 
 const NO_WAY: &str = "no way is left";
 
-/// Explores a type. `met_handle` returns whether a handle was asked for since it was called last.
+/// Explores a type. `met_handle` returns whether a handle was asked for since its last call.
 pub(crate) fn explore<T>(met_handle: &dyn Fn() -> bool) -> Symmetry
 where
     T: Serialize + DeserializeOwned,
@@ -64,7 +65,7 @@ where
             return Symmetry::Unknown;
         }
         if !map.pending && !map.avoided {
-            // Once more, with what is left out most often.
+            // Once more, now leaving out everything that can be left out.
             map.begin(true);
             return match pass::<T>(&mut map) {
                 Some(false) => Symmetry::None,
@@ -77,8 +78,8 @@ where
     Symmetry::Unknown
 }
 
-/// Decodes a made-up value, and returns whether it encodes to the same bytes. `None` if it is
-/// refused.
+/// Decodes a made-up value, and returns whether it encodes to the same bytes. Returns `None` if the
+/// type refuses the value.
 fn pass<T: Serialize + DeserializeOwned>(map: &mut Map<'_>) -> Option<bool> {
     let mut explorer = Explorer { map, bytes: Vec::new(), nesting: Nesting::new() };
     let value = T::deserialize(&mut explorer).ok()?;
@@ -89,8 +90,8 @@ fn pass<T: Serialize + DeserializeOwned>(map: &mut Map<'_>) -> Option<bool> {
     Some(encoded.is_ok() && written == made_up)
 }
 
-/// Keeps a made-up value forever. The program never created this value, so if the type does
-/// something when it is dropped, such as removing a file, that must not happen.
+/// Keeps a made-up value forever. The program never created it, so whatever the type does when it
+/// is dropped, such as removing a file, must not happen.
 fn keep<T>(value: T) {
     /// The addresses of the values, so that leak checkers find the values.
     static KEPT: Mutex<Vec<usize>> = Mutex::new(Vec::new());
@@ -102,18 +103,18 @@ fn keep<T>(value: T) {
 
 /// The state that the passes over a type share.
 struct Map<'m> {
-    /// By the type of the visitor.
+    /// The choices, by the type of the visitor.
     choices: HashMap<TypeId, Choice>,
     met_handle: &'m dyn Fn() -> bool,
     met_handles: bool,
-    /// A made-up value was refused. Other values may be accepted there.
+    /// The type refused a made-up value. It may accept other values.
     refused: bool,
     steps: usize,
-    /// Something was asked for that the positional form does not have.
+    /// The type asked for something that the positional form does not have.
     is_asymmetric: bool,
-    /// In this pass, a choice was met that has not been made in each way yet.
+    /// This pass met a choice that has not been made in each way yet.
     pending: bool,
-    /// This pass failed, and some choice will be made in another way for it.
+    /// This pass failed, and because of that some choice will be made in another way.
     avoided: bool,
     /// This pass failed at a handle.
     failed_at_handle: bool,
@@ -123,7 +124,7 @@ struct Map<'m> {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Way {
     New,
-    /// It came to an end, but choices inside of it are left.
+    /// It came to an end, but choices inside it are left.
     Ended,
     Done,
     Barred,
@@ -131,9 +132,9 @@ enum Way {
 
 struct Choice {
     ways: Vec<Way>,
-    /// The way that came to an end first. It does not lead back to this choice.
+    /// The first way that came to an end. It does not lead back to this choice.
     ending: Option<usize>,
-    /// How many of it the current path is inside of.
+    /// How many instances of it the current path is inside.
     entered: usize,
 }
 
@@ -141,7 +142,7 @@ impl Choice {
     fn pick(&self, is_minimal: bool) -> Option<usize> {
         let open = |wanted: fn(Way) -> bool| self.ways.iter().position(|&way| wanted(way));
         if self.entered > 0 {
-            // Another way at each level, until one has ended.
+            // A different way at each level, until one has ended.
             let around = (0..self.ways.len()).map(|n| (self.entered + n) % self.ways.len());
             return self
                 .ending
@@ -191,7 +192,7 @@ impl<'m> Map<'m> {
 
 struct Explorer<'p, 'm> {
     map: &'p mut Map<'m>,
-    /// The positional form of what was made up.
+    /// The positional form of the made-up value.
     bytes: Vec<u8>,
     nesting: Nesting,
 }
@@ -218,7 +219,7 @@ impl Explorer<'_, '_> {
         result
     }
 
-    /// Goes one of `ways` ways.
+    /// Makes a choice among `ways` ways.
     fn choose<V, R>(
         &mut self,
         ways: usize,
@@ -229,7 +230,7 @@ impl Explorer<'_, '_> {
         let new = || Choice { ways: vec![Way::New; ways], ending: None, entered: 0 };
         let choice = self.map.choices.entry(id).or_insert_with(new);
         let Some(way) = choice.pick(is_minimal) else {
-            // An enum without variants, or each was refused before.
+            // The enum has no variants, or the type refused each of them.
             return Err(Error::new(NO_WAY));
         };
         choice.entered += 1;
@@ -248,7 +249,7 @@ impl Explorer<'_, '_> {
             Ok(_) if choice.ways[way] == Way::Done => {}
             Ok(_) if choice.entered > 0 || map.pending => choice.ways[way] = Way::Ended,
             Ok(_) => choice.ways[way] = Way::Done,
-            // Another one inside has been blamed, and will be made in another way.
+            // Another choice inside has been blamed, and will be made in another way.
             Err(_) if map.avoided || map.is_asymmetric => {}
             Err(error) => {
                 choice.ways[way] = Way::Barred;
@@ -256,7 +257,7 @@ impl Explorer<'_, '_> {
                 if (map.met_handle)() {
                     map.failed_at_handle = true;
                 }
-                // An error of ours passes through the type's code unchanged.
+                // Our errors pass through the type's code unchanged.
                 map.met_handles |= map.failed_at_handle;
                 map.refused |= !map.failed_at_handle && error.to_string() != NO_WAY;
             }

@@ -2,20 +2,21 @@
 //!
 //! The *positional form* is postcard's format, with three additions:
 //!
-//! - Bytes move in blocks: `serialize_bytes` is one copy, and so are the elements of a `Vec<u8>`,
+//! - Bytes move in blocks. `serialize_bytes` is one copy, and so are the elements of a `Vec<u8>`,
 //!   `Vec<f32>` or `Vec<f64>`, which serde passes on one by one. A value that is longer than the
 //!   buffer is written straight to its destination ([`Spill`]).
-//! - A decoder reads from private bytes or from memory that another process may still write
-//!   ([`Input`]). It never holds a reference to such memory; it copies out, and each byte once.
-//! - Limits: of length, of nesting, and of what a hostile length may make it allocate or loop over.
+//! - A decoder reads from private bytes, or from memory that another process may still write
+//!   ([`Input`]). It never holds a reference to such memory, and copies each byte out once.
+//! - Limits bound a value's length, its nesting, and how much a hostile length can make a decoder
+//!   allocate or loop.
 //!
 //! It holds no names and no types, so it carries only what is read exactly as it is written.
 //! serde's attributes `tag`, `untagged`, `flatten` and `skip_..` make types for which that is not
 //! so. [`explore`] finds out which types these are, and their values have the [described
 //! form](described).
 
-/// The methods of a deserializer of the positional form that concern what is written without a trace
-/// of its own: a unit is nothing, and structs are their fields.
+/// The methods with which a positional deserializer reads things that leave no trace of their own:
+/// a unit is nothing, and a struct is just its fields.
 macro_rules! positional_structs {
     () => {
         #[inline]
@@ -79,8 +80,8 @@ pub(crate) use described::Describing;
 pub(crate) use encode::{Encoder, Spill};
 pub(crate) use explore::{Symmetry, explore};
 
-/// Why a value was not encoded or decoded. One word, so that the results of all the small steps
-/// stay in registers.
+/// Why a value was not encoded or decoded. It takes one word, so that the results of all the small
+/// steps stay in registers.
 #[derive(Debug)]
 pub(crate) struct Error(Box<Cow<'static, str>>);
 

@@ -6,25 +6,25 @@ use crate::sys;
 /// The deepest nesting of containers.
 const DEPTH_MAX: u32 = 256;
 
-/// The stack that a decoder takes for granted. Below it, the system need not be asked.
+/// The stack that a decoder takes for granted: while it uses less, it does not ask the system.
 const GRANTED: usize = 16 << 10;
 
 /// The stack that must be left for the frames of one more level, apart from the level's value.
 const FRAMES: usize = 64 << 10;
 
-/// How often a value is on the stack while it is decoded: without optimization, each function that
-/// passes it on has a copy.
+/// How many copies of a value are on the stack while it is decoded: without optimization, each
+/// function that passes it on has a copy.
 const COPIES: usize = 32;
 
 const DEEP: &str = "it is nested more than 256 deep";
 const NO_STACK: &str = "it is nested too deep for the stack of this thread";
 
-/// Counts the levels of nesting, and the stack that they take: frames are as large as the user's
-/// types, so a number of levels alone does not bound them.
+/// Counts the levels of nesting and the stack that they use. Frames are as large as the user's
+/// types, so a number of levels alone does not bound the stack.
 #[derive(Debug)]
 pub(in crate::ipc::codec) struct Nesting {
     depth: u32,
-    /// An address in the stack where the value begins.
+    /// The address on the stack where the value begins.
     base: usize,
 }
 
@@ -34,7 +34,7 @@ impl Nesting {
         Nesting { depth: 0, base: sys::stack_address() }
     }
 
-    /// Enters a container of a value of `size` bytes.
+    /// Enters a container inside a value of `size` bytes.
     #[inline]
     pub(in crate::ipc::codec) fn enter(&mut self, size: usize) -> Result<()> {
         if self.depth == DEPTH_MAX {

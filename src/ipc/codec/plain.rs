@@ -1,7 +1,7 @@
-//! Sequences whose encoding is their own memory. serde passes their elements on one by one, in both
-//! directions: that takes a nanosecond per byte, and much more without optimization. If a sequence
-//! is a slice of such elements, and if it is decoded by the visitor of serde's own `Vec`, they move
-//! as a block.
+//! Sequences that are encoded as their own memory. serde passes their elements on one by one, in
+//! both directions, which takes a nanosecond per byte, and much more without optimization. If a
+//! sequence is a slice of such elements, and the visitor of serde's own `Vec` decodes it, the
+//! elements move as one block.
 
 use std::any::TypeId;
 use std::fmt;
@@ -12,7 +12,7 @@ use serde::forward_to_deserialize_any;
 
 use crate::sys;
 
-/// On targets that store numbers as the format does.
+/// Whether the target stores numbers in the byte order of the format.
 const SAME_ORDER: bool = cfg!(target_endian = "little");
 
 /// Calls `with` with the elements and their bytes, if this is such a slice.

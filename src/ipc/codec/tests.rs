@@ -35,7 +35,7 @@ struct Numbers {
     map: BTreeMap<String, u32>,
 }
 
-/// The same numbers each time.
+/// Random numbers, the same each time.
 fn random(seed: u64) -> impl FnMut(u64) -> u64 {
     let mut random = Random::of(seed);
     move |below| random.below(below)
@@ -123,7 +123,7 @@ fn extreme_numbers_come_back() {
         decode::<(u64, i64, i64, u128, i128, u16, i16, (i8, u32, i32))>(&bytes).unwrap(),
         ends
     );
-    // One bit more than fits.
+    // One bit too many.
     assert!(decode::<u16>(&[0xff, 0xff, 0x04]).is_err());
     assert!(decode::<u64>(&[0xff; 10]).is_err());
     assert!(decode::<u128>(&[0xff; 19]).is_err());

@@ -1,11 +1,11 @@
 //! Handles of shared objects: how they travel, and how a process that receives one attaches to the
 //! object.
 //!
-//! On its way a handle is a [`HandleToken`] in the encoded value, and beside it the sending end of
-//! a channel to the hub of the object's owner, the *in-flight reference*. The hub sees its other
-//! end close when the handle has arrived or was lost, so the object lives as long as a handle is on
-//! its way. A process that receives a handle keeps the reference until the owner has accepted the
-//! attachment, which keeps the object alive from then on.
+//! On its way, a handle is a [`HandleToken`] in the encoded value and, beside the value, an
+//! *in-flight reference*: the sending end of a channel to the hub of the object's owner. The hub
+//! sees this channel close when the handle has arrived or was lost, so the object lives as long as
+//! a handle is on its way. A process that receives a handle keeps the reference until the owner has
+//! accepted the attachment. From then on, the attachment keeps the object alive.
 
 use std::fmt;
 use std::io;
@@ -18,7 +18,7 @@ use crate::ipc::hub::{HubId, ObjectKey, SharedObject, ToHub, object, service};
 use crate::ipc::wire::{self, CheckedSender, Failure, WireHandle};
 use crate::sys::{self, lock};
 
-/// Names an object among those of all processes.
+/// Identifies an object among those of all processes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct ObjectId {
     pub(crate) hub: HubId,
@@ -29,7 +29,7 @@ pub(crate) struct ObjectId {
 pub(crate) trait RemoteObject: Sized {
     type Error: From<Failure>;
 
-    /// Opens the attachment; sends the owner's hub what it needs, and does not wait for its answer.
+    /// Opens the attachment: sends the owner's hub what it needs, without waiting for its answer.
     ///
     /// `in_flight` opens the session with that hub if this process has none.
     fn open(
@@ -41,7 +41,7 @@ pub(crate) trait RemoteObject: Sized {
     /// Waits until the owner has accepted the attachment.
     fn wait_accepted<L: TimeLimit>(&self, limit: &L) -> Waited<(), Self::Error, L>;
 
-    /// A new in-flight reference, for a handle that this process sends on.
+    /// Makes a new in-flight reference, for a handle that this process sends on.
     fn in_flight(&self) -> io::Result<CheckedSender<ToHub>>;
 }
 
@@ -76,13 +76,13 @@ impl<A> RemoteHandle<A> {
 }
 
 impl<A: RemoteObject> RemoteHandle<A> {
-    /// The attachment, if the owner is known to have accepted it.
+    /// Returns the attachment, if the owner is known to have accepted it.
     #[inline]
     pub(crate) fn accepted(&self) -> Option<&Arc<A>> {
         self.accepted.get().filter(|_| !sys::is_fork())
     }
 
-    /// The attachment, opened if it is not yet.
+    /// Returns the attachment. The first call opens it.
     pub(crate) fn open(&self) -> Result<Arc<A>, A::Error> {
         sys::not_in_fork().map_err(Failure::Io)?;
         let mut opening = lock(&self.opening);
@@ -99,7 +99,7 @@ impl<A: RemoteObject> RemoteHandle<A> {
         Ok(attachment)
     }
 
-    /// The attachment, once the owner has accepted it.
+    /// Waits until the owner has accepted the attachment, and returns it.
     pub(crate) fn attach<L: TimeLimit>(&self, limit: &L) -> Waited<&Arc<A>, A::Error, L> {
         if let Some(attachment) = self.accepted() {
             return Ok(attachment);
@@ -108,20 +108,20 @@ impl<A: RemoteObject> RemoteHandle<A> {
         let attachment = self.open()?;
         attachment.wait_accepted(limit)?;
         let attachment = self.accepted.get_or_init(|| attachment);
-        // Only now: until the owner has accepted, nothing but the reference keeps the object alive.
+        // Only now: until the owner accepts, only the reference keeps the object alive.
         let mut opening = lock(&self.opening);
         opening.in_flight = None;
         opening.opened = None;
         Ok(attachment)
     }
 
-    /// A handle of another object, which lives as long as this one does and is used in the same
-    /// way. If the system refuses what it takes, its calls return that error.
+    /// Returns a handle of another object, which lives as long as this one and is used in the same
+    /// way. If the system refuses a resource for it, its calls return that error.
     pub(crate) fn narrowed(&self, key: ObjectKey, fingerprint: u64) -> RemoteHandle<A>
     where
         A: Send + Sync,
     {
-        // It keeps the object of this handle alive, and so the other one.
+        // It keeps this handle's object alive, and that keeps the other one alive.
         let (in_flight, lacking) = match self.in_flight() {
             Ok(in_flight) => (Some(in_flight), None),
             Err(why) => (None, Some(why)),
@@ -134,7 +134,7 @@ impl<A: RemoteObject> RemoteHandle<A> {
         }
     }
 
-    /// An in-flight reference for a process that this handle is sent on to.
+    /// Returns an in-flight reference for a process to which this handle is sent on.
     ///
     /// Never waits for the owner, which may be stopped.
     fn in_flight(&self) -> Result<CheckedSender<ToHub>, String>
@@ -142,7 +142,7 @@ impl<A: RemoteObject> RemoteHandle<A> {
         A: Send + Sync,
     {
         // Until the owner has accepted, a copy of the reference serves both processes: the hub
-        // counts one handle until neither has it.
+        // counts one handle as long as either has it.
         let opening = lock(&self.opening);
         if let Some(in_flight) = &opening.in_flight {
             return Ok(in_flight.clone());
@@ -165,16 +165,17 @@ pub(crate) struct HandleToken {
     in_flight: u32,
 }
 
-/// What a handle is in the process that decodes it.
+/// What a handle becomes in the process that decodes it.
 #[derive(Debug)]
 pub(crate) enum Arrived<R, A> {
-    /// The object belongs to this process: the handle came home.
+    /// The object belongs to this process: the handle has come home.
     Home(Arc<R>),
     Away(RemoteHandle<A>),
 }
 
 impl HandleToken {
-    /// For a handle of an object of this process, which was published under this key.
+    /// Returns the token of a handle of an object of this process, which was published under this
+    /// key.
     pub(crate) fn of_local<E: ser::Error>(
         object: Arc<dyn SharedObject>,
         key: ObjectKey,
@@ -187,7 +188,7 @@ impl HandleToken {
         HandleToken::new(ObjectId { hub, key }, fingerprint, in_flight)
     }
 
-    /// For a handle of an object of another process.
+    /// Returns the token of a handle of an object of another process.
     pub(crate) fn of_remote<A: RemoteObject + Send + Sync, E: ser::Error>(
         handle: &RemoteHandle<A>,
     ) -> Result<HandleToken, E> {
@@ -211,8 +212,8 @@ impl HandleToken {
         self.id
     }
 
-    /// Makes it a handle of an object of type `R`, of which this process has an `A` if it is
-    /// another process's.
+    /// Turns the token into a handle of an object of type `R`. If the object belongs to another
+    /// process, this process has an `A` for it.
     pub(crate) fn arrive<R: SharedObject + 'static, A, E: de::Error>(
         self,
         fingerprint: u64,

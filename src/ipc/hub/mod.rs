@@ -64,7 +64,7 @@ pub(crate) type HubId = [u8; 16];
 /// From a client to a hub. All but `Open` travel over the session's own channel.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum ToHub {
-    /// The only message on an in-flight reference: opens a session.
+    /// Opens a session. The only message that an in-flight reference carries.
     Open {
         page: Memory,
         up: CheckedReceiver<ToHub>,
@@ -73,13 +73,13 @@ pub(crate) enum ToHub {
         #[serde(with = "wire::file")]
         process: OwnedFd,
     },
-    /// Attaches an object that the client takes to be of this type, through this region unless the
-    /// object has memory of its own. The hub answers in the page.
+    /// Attaches an object that the client believes to be of this type. They communicate through
+    /// this region, unless the object has memory of its own. The hub answers in the page.
     Attach { number: u32, object: ObjectKey, fingerprint: u64, region: Option<Memory> },
     /// Asks for [`ToClient::Owner`].
     Watch,
-    /// A value that does not fit a ring entry, or holds handles. The next entry with a parcel's tag
-    /// marks its place.
+    /// A value that does not fit a ring entry, or that holds handles. The next ring entry with a
+    /// parcel's tag marks its place.
     Parcel { number: u32, envelope: Envelope },
     /// The receiving end of an in-flight reference, for a handle that this client sends on.
     InFlight { number: u32, receiver: CheckedReceiver<ToHub> },
@@ -100,9 +100,9 @@ pub(crate) enum ToClient {
         #[serde(with = "wire::file")]
         process: OwnedFd,
     },
-    /// An attachment was refused. The page counts these.
+    /// The hub refused an attachment. The page counts these.
     Refused { number: u32, refusal: Refusal },
-    /// There is no session: the only message on this channel.
+    /// The hub has opened no session. This is the only message on the channel then.
     NoSession(Refusal),
     /// A doorbell: there is something new in the regions.
     Bell,

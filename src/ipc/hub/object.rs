@@ -15,8 +15,8 @@ use crate::sys;
 
 /// An object of this process that others can use.
 pub(crate) trait SharedObject: Send + Sync {
-    /// Counts a handle of the object that was sent on its way (`+1`), and one that has arrived or
-    /// was lost (`-1`).
+    /// Counts a handle of the object that is now on its way (`+1`), or that has arrived or was lost
+    /// (`-1`).
     fn count_in_flight(&self, change: isize);
 
     /// The object's type, as far as two processes of one program can compare it.
@@ -30,25 +30,27 @@ pub(crate) trait SharedObject: Send + Sync {
         region: Option<Arc<Region>>,
     ) -> Result<Box<dyn Attachment>, Refusal>;
 
-    /// Makes it active. Returns whether it was not: the hub then serves it from now on.
+    /// Makes it active. Returns whether it was inactive before; if so, the hub serves it from now
+    /// on.
     fn activate(&self) -> bool {
         false
     }
 
-    /// Does what the clients ask for that are polled. Those among them that have not written since
-    /// before the tick `rest_before` are not polled any more: they ring.
+    /// Does what polled clients ask for. Those of them that have not written since before the tick
+    /// `rest_before` are no longer polled: from then on they ring.
     fn serve(&self, now: Tick, rest_before: Tick) -> Served {
         let _ = (now, rest_before);
         Served::default()
     }
 
-    /// Serving it has panicked: makes it inactive, and returns the clients that were polled.
+    /// Called after a panic while serving it: makes it inactive, and returns the clients that were
+    /// polled.
     fn deactivate(&self) -> Vec<Arc<ClientLink>> {
         Vec::new()
     }
 
-    /// Called when this process has reached its end and waits for its children: its own handles no
-    /// longer count.
+    /// Called when this process is exiting and waits for its children: its own handles no longer
+    /// count.
     fn owner_exits(&self);
 
     /// For a caller of [`resolve`] that knows the object's type.
@@ -56,7 +58,7 @@ pub(crate) trait SharedObject: Send + Sync {
 }
 
 /// One client's use of one object. Dropping it reads what the client has written, and ends the
-/// client's leases, so the hub drops it only once the client's process has ended, or has given up
+/// client's leases. So the hub drops it only once the client's process has ended, or has given up
 /// everything itself.
 pub(crate) trait Attachment: Send {
     /// The client has rung. Returns whether the hub has to [serve](SharedObject::serve) the object
@@ -70,19 +72,19 @@ pub(crate) trait Attachment: Send {
 
     fn object(&self) -> Arc<dyn SharedObject>;
 
-    /// Called when the client has dropped its last handle. Returns whether it holds no lease any
-    /// more, so that the attachment can be dropped.
+    /// Called when the client has dropped its last handle. Returns whether the client holds no
+    /// lease any more, so that the attachment can be dropped.
     fn detached(&mut self) -> bool {
         true
     }
 
     /// Called when the session is over, while the client's process may still run. What the client
-    /// can no longer take goes to others; what it has taken remains its own. Returns whether that
-    /// is nothing, so that the attachment can be dropped.
+    /// can no longer take goes to others; what it has taken remains its own. Returns whether it has
+    /// taken nothing, so that the attachment can be dropped.
     fn retire(&mut self) -> bool;
 }
 
-/// What has to be notified of the end of an owner's process, because its waits do not notice it by
+/// Must be notified of the end of an owner's process, because its waits do not notice that
 /// themselves.
 pub(crate) trait OwnerEnds: std::fmt::Debug + Send + Sync {
     fn owner_ended(&self);
@@ -91,21 +93,21 @@ pub(crate) trait OwnerEnds: std::fmt::Debug + Send + Sync {
 /// Counts the periods in which a busy hub serves; see [`SharedObject::serve`].
 pub(crate) type Tick = u64;
 
-/// How an object was served.
+/// The outcome of serving an object.
 #[derive(Default)]
 pub(crate) struct Served {
     /// There was something to do, and there may be more.
     pub(crate) busy: bool,
-    /// It is to be served in the next pass as well. If not, all its clients ring.
+    /// Serve it in the next pass as well. If false, all its clients ring.
     pub(crate) is_active: bool,
-    /// It is to be served at this time, in addition to any time that it has asked for before.
+    /// Serve it at this time, in addition to any time that it has asked for before.
     pub(crate) again: Option<Instant>,
-    /// Clients that have written what no client writes.
+    /// Clients that have written something that no correct client writes.
     pub(crate) corrupt: Vec<Arc<ClientLink>>,
 }
 
-/// Names an object of this process to its clients. It is a capability: a process learns it with a
-/// handle, and cannot guess that of an object of which it has received none.
+/// Names an object of this process to its clients. It is a capability: a process learns it together
+/// with a handle, and cannot guess the key of an object of which it has received no handle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct ObjectKey {
     /// Counts the objects of a process.
@@ -139,7 +141,7 @@ pub(crate) fn objects() -> Vec<Arc<dyn SharedObject>> {
     OBJECTS.values()
 }
 
-/// Notifies all objects that this process has reached its end.
+/// Notifies all objects that this process is exiting.
 pub(crate) fn owner_exits() {
     for object in objects() {
         object.owner_exits();

@@ -34,7 +34,7 @@ impl SessionPage {
         Ok(page)
     }
 
-    /// Returns the client's pid, as the client claims it: good for display and nothing else.
+    /// Returns the client's pid, as the client claims it. Use it for display only.
     pub(crate) fn pid(&self) -> u32 {
         self.0.atomic(PID).load(Ordering::SeqCst) as u32
     }
@@ -66,19 +66,20 @@ impl SessionPage {
         self.0.atomic(NUMBER).load(Ordering::SeqCst) as u32
     }
 
-    /// Returns the number of attachments that the hub has answered, which it does in the order of
-    /// their numbers.
+    /// Returns how many attachments the hub has answered. It answers them in the order of their
+    /// numbers.
     pub(crate) fn answered(&self) -> u64 {
         self.0.atomic(ANSWERED).load(Ordering::SeqCst)
     }
 
-    /// Returns the number of those that it has refused. Read after [`answered`](Self::answered), it
-    /// counts all refusals among them.
+    /// Returns how many of them it has refused. If this is read after [`answered`](Self::answered),
+    /// it counts all refusals among the answers read there.
     pub(crate) fn refused(&self) -> u64 {
         self.0.atomic(REFUSED).load(Ordering::SeqCst)
     }
 
-    /// Counts an answer. This comes last: the client relies on the attachment once it sees it.
+    /// Counts an answer. This comes last, because the client relies on the attachment once it sees
+    /// the answer.
     pub(in crate::ipc::hub) fn answered_one_more(&self, refused: bool) {
         self.0.atomic(REFUSED).fetch_add(refused.into(), Ordering::SeqCst);
         self.0.atomic(ANSWERED).fetch_add(1, Ordering::SeqCst);
@@ -102,13 +103,13 @@ impl SessionPage {
     }
 }
 
-/// Unread parcels to one client. With bodies of at most [`PARCEL_INLINE`] they fit its socket's
-/// buffer.
+/// The most unread parcels to one client. With bodies of at most [`PARCEL_INLINE`], they fit its
+/// socket's buffer.
 const PARCELS_MAX: u64 = 32;
 
 /// The session number of the hub's own process.
 pub(crate) const OWNER: u32 = 1;
-/// Session numbers are below this.
+/// All session numbers are below this.
 pub(crate) const SESSIONS_MAX: usize = 4096;
 
 /// The numbers that are taken.
@@ -128,8 +129,8 @@ fn take_number() -> u32 {
 pub(crate) struct ClientLink {
     pub(crate) page: SessionPage,
     /// The number of its session; 0 if the hub had no number left. Attachments hold the link until
-    /// they are detached or the client's process has ended, so as long as a word of shared memory
-    /// may name it, no other process gets the number.
+    /// they are detached or the client's process has ended. So no other process gets the number as
+    /// long as a word of shared memory may contain it.
     pub(crate) number: u32,
     /// The hub's id of the session's channel.
     pub(in crate::ipc::hub) channel: u64,
@@ -158,15 +159,15 @@ impl ClientLink {
         wire::send(&self.down, message)
     }
 
-    /// Ends the session for the client: once it has read what was sent, it finds the end.
+    /// Ends the session for the client: after it has read what was sent, it finds the end.
     pub(in crate::ipc::hub) fn close(&self) {
         sys::shut_down(self.down.as_fd());
     }
 
-    /// Wakes the client if it sleeps. A client that is gone is no error: the hub's thread notices
-    /// its end by itself.
+    /// Wakes the client if it sleeps. If the client is gone, that is not an error: the hub's thread
+    /// notices its end by itself.
     pub(crate) fn ring(self: &Arc<Self>) {
-        // For the words that were not written sequentially consistent.
+        // Needed for the words that were not written sequentially consistent.
         fence(Ordering::SeqCst);
         if self.page.claim_client() {
             failpoints::point("hub.rings");
@@ -180,21 +181,21 @@ impl ClientLink {
         }
     }
 
-    /// Returns whether that is done. The system may refuse it for want of memory.
+    /// Returns whether the doorbell was sent. The system may refuse it for lack of memory.
     fn send_bell(&self) -> bool {
         !matches!(wire::ring(&self.down, &ToClient::Bell), Err(Failure::Io(_)))
     }
 
-    /// Sends a parcel, before the ring entry that stands for it, and returns its id. Returns `None`
+    /// Sends a parcel, before the ring entry that refers to it, and returns its id. Returns `None`
     /// if too many are unread.
     pub(crate) fn send_parcel(&self, number: u32, envelope: &Envelope) -> Option<u64> {
         let sent = self.parcels.load(Ordering::SeqCst);
-        // A client that claims to have read more than was sent gets no more.
+        // A client that claims to have read more than was sent gets nothing more.
         if sent.checked_sub(self.page.parcels_read()).is_none_or(|unread| unread >= PARCELS_MAX) {
             return None;
         }
         let envelope = envelope.duplicate()?.with_inline_limit(PARCEL_INLINE).ok()?;
-        // For one object these calls are serialized by its lock, and ids only have to grow.
+        // Calls for one object are serialized by its lock, and ids only have to grow.
         let id = self.parcels.fetch_add(1, Ordering::SeqCst);
         match wire::send(&self.down, &ToClient::Parcel { number, id, envelope }) {
             // If the client is gone, its leases end, and the value is delivered to another.
@@ -219,7 +220,7 @@ mod tests {
             peer.page.arm_client();
             peer.ring();
         }
-        // It has enough doorbells, but no room for a parcel.
+        // It has room for another doorbell, but not for a parcel.
         let parcel = || Envelope::new(wire::encode(&7u8, wire::Shape::Own).unwrap()).unwrap();
         assert_eq!(peer.send_parcel(0, &parcel()), None);
         assert_eq!(peer.parcels.load(Ordering::SeqCst), 0);

@@ -9,11 +9,12 @@ pub(in crate::ipc::hub) const ATTACHMENTS_MAX: usize = 4096;
 /// already has continues to work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Refusal {
-    /// The object has ended: no handle of it was left, or the reference of the last one was lost.
+    /// The object has ended: no handle of it was left, or the in-flight reference of the last one
+    /// was lost.
     NoObject,
     OtherType,
     TooMany,
-    /// The owner's process could not get what it needs from the system.
+    /// The system refused the owner's process a resource that it needs.
     Starved,
     /// The hub cannot use what the client sent.
     Unfit,

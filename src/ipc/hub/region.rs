@@ -2,7 +2,7 @@
 
 use crate::ipc::ring::RING_BYTES;
 
-/// Cache lines with words, after the two rings of a region.
+/// The number of cache lines with words, after the two rings of a region.
 const LINES: usize = 5;
 const LINE: usize = 128;
 

@@ -28,7 +28,7 @@ pub(in crate::ipc::hub) fn wake_with(wake: fn()) {
     let _ = WAKE.set(wake);
 }
 
-/// Has the hub's thread, which runs, call `attempt`, which has just failed.
+/// Has the hub's thread, which must be running, call `attempt`, which has just failed.
 pub(in crate::ipc::hub) fn add(attempt: Attempt) {
     lock(&RETRIES).push(Retry { attempt, pause: PAUSE, due: Instant::now() + PAUSE });
     if let Some(wake) = WAKE.get() {
@@ -36,7 +36,7 @@ pub(in crate::ipc::hub) fn add(attempt: Attempt) {
     }
 }
 
-/// Tries again what is due. The attempts run without the lock: one may add another.
+/// Retries what is due. The attempts run without the lock, because one may add another.
 pub(in crate::ipc::hub) fn run_due() {
     let mut retries = lock(&RETRIES);
     if retries.is_empty() {

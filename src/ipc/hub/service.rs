@@ -16,8 +16,8 @@ pub(in crate::ipc::hub) struct Hub {
     pub(in crate::ipc::hub) poller: Poller,
     /// Set by the hub's thread before its last check. The thread that clears it wakes the hub.
     pub(in crate::ipc::hub) asleep: AtomicBool,
-    /// The last id of a channel or process in the poller. An id is never used twice, so an event for
-    /// what was removed meanwhile finds nothing.
+    /// The last id of a channel or process in the poller. No id is used twice, so an event for
+    /// something that was removed in the meantime finds nothing.
     ids: AtomicU64,
     pub(in crate::ipc::hub) incoming: Mutex<Vec<Incoming>>,
 }
@@ -67,7 +67,7 @@ pub(crate) fn hub_id() -> io::Result<HubId> {
     hub().map(|hub| hub.id)
 }
 
-/// Returns whether this is the hub of this process.
+/// Returns whether this is the id of this process's hub.
 pub(crate) fn is_local(id: HubId) -> bool {
     HUB.get().is_some_and(|hub| hub.id == id)
 }
@@ -80,8 +80,8 @@ pub(crate) fn attend(key: ObjectKey) {
     }
 }
 
-/// Has the hub's thread call `attempt`, which has just failed, until it succeeds. Where the thread
-/// cannot be started, the caller's does, and blocks for it.
+/// Has the hub's thread call `attempt`, which has just failed, until it succeeds. If that thread
+/// cannot be started, the calling thread does so, and blocks until then.
 pub(crate) fn try_again(mut attempt: Attempt) {
     match hub() {
         Ok(_) => retry::add(attempt),
@@ -93,8 +93,8 @@ pub(crate) fn try_again(mut attempt: Attempt) {
     }
 }
 
-/// Wakes the hub's thread for what was left for it. Pairs with the fence of the thread: either it
-/// finds that in its last check, or its flag is seen here.
+/// Wakes the hub's thread for something that was left for it. Pairs with the fence of that thread:
+/// either the thread finds it in its last check, or this function sees the thread's flag.
 fn wake() {
     fence(Ordering::SeqCst);
     if let Some(hub) = HUB.get() {
@@ -106,7 +106,7 @@ fn wake() {
 ///
 /// The caller calls [`announce`] once the reference is on its way. This function does not wake the
 /// hub's thread, because it runs in the middle of an encoding: a message sent now would take along
-/// the raw handles of ipc-channel that were encoded before.
+/// the raw handles of ipc-channel that have been encoded so far.
 pub(crate) fn in_flight(object: Arc<dyn SharedObject>) -> io::Result<CheckedSender<ToHub>> {
     let hub = hub()?;
     let (sender, receiver) = wire::channel()?;
@@ -115,7 +115,7 @@ pub(crate) fn in_flight(object: Arc<dyn SharedObject>) -> io::Result<CheckedSend
     Ok(sender)
 }
 
-/// Notifies a session of the end of the process that it is with.
+/// Notifies a session when the process at its other end has ended.
 pub(in crate::ipc::hub) fn watch_owner(
     owner: Pidfd,
     session: Weak<dyn OwnerEnds>,

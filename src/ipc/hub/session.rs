@@ -28,8 +28,8 @@ pub(crate) struct Session {
     page: SessionPage,
     up: UpChannel,
     down: SharedReceiver<ToClient>,
-    /// The number of the next attachment. Changed under the lock of `up`, because the hub expects
-    /// attachments in the order of their numbers.
+    /// The number of the next attachment. Changes only under the lock of `up`, because the hub
+    /// expects attachments in the order of their numbers.
     next_number: AtomicU32,
     refused: Mutex<Refused>,
     parcels: Mutex<HashMap<u32, Weak<dyn ParcelSink>>>,
@@ -37,13 +37,13 @@ pub(crate) struct Session {
     watchers: Mutex<Watchers>,
 }
 
-/// The requests that the hub has refused.
+/// The attachments that the hub has refused.
 #[derive(Debug, Default)]
 struct Refused {
     session: Option<Refusal>,
-    /// Refusals of attachments that were read.
+    /// How many refusals were read.
     count: u64,
-    /// Attachments that are not detached yet.
+    /// The refused attachments that are not detached yet.
     of: HashMap<u32, Refusal>,
 }
 
@@ -58,7 +58,7 @@ struct Watchers {
 enum Owner {
     #[default]
     Unknown,
-    /// The hub was asked for its pidfd.
+    /// The session has asked the hub for its pidfd.
     Asked,
     Known(Pidfd),
     /// The hub's thread of this process watches it.
@@ -66,14 +66,15 @@ enum Owner {
     Ended,
 }
 
-/// Unread parcels to the hub. This many fit its socket's buffer, beside the other messages.
+/// The most unread parcels to the hub. They fit its socket's buffer, beside the other messages.
 const PARCELS_MAX: u64 = 4;
 
 /// An attachment that receives parcels.
 pub(crate) trait ParcelSink: std::fmt::Debug + Send + Sync {
     fn parcel(&self, id: u64, envelope: Envelope);
 
-    /// Called when the hub can see that the parcel was read: it may be waiting to send the next.
+    /// Called when the hub can see that the parcel was read. The hub may be waiting for that to
+    /// send the next.
     fn parcel_read(&self);
 }
 
@@ -127,8 +128,8 @@ impl Session {
         Ok(number)
     }
 
-    /// Returns the hub's answer to this attachment, if there is one yet. To be called while waiting:
-    /// a refusal comes as a message.
+    /// Returns the hub's answer to this attachment, if it has come. Call this while waiting: a
+    /// refusal comes as a message.
     pub(crate) fn answer(&self, number: u32) -> Option<Result<(), Refusal>> {
         let is_answered = self.page.answered() > number.into();
         // In this order; see `SessionPage::refused`.
@@ -146,7 +147,7 @@ impl Session {
         self.page.number()
     }
 
-    /// Has `watcher` called when the owner's process ends. Waits need
+    /// Has `watcher` called when the owner's process ends. A wait must call
     /// [`wait_watched`](Self::wait_watched) as well.
     pub(crate) fn watch(&self, number: u32, watcher: Weak<dyn OwnerEnds>) -> Result<(), Failure> {
         let mut watchers = lock(&self.watchers);
@@ -162,7 +163,8 @@ impl Session {
         Ok(())
     }
 
-    /// Waits until this process watches the owner's, whose pidfd comes from its hub.
+    /// Waits until this process watches the owner's process, whose pidfd comes from the owner's
+    /// hub.
     pub(crate) fn wait_watched<L: TimeLimit>(
         self: &Arc<Self>,
         limit: &L,
@@ -181,7 +183,7 @@ impl Session {
                 watchers.owner = Owner::Watched;
                 Ok(())
             }
-            // It came, and this process had no descriptor for it. The next call asks again.
+            // It has come, but this process had no descriptor for it. The next call asks again.
             Owner::Unknown | Owner::Asked => Err(Failure::Starved.into()),
         }
     }
@@ -192,7 +194,7 @@ impl Session {
     }
 
     pub(crate) fn detach(&self, number: u32) {
-        // The original uses it still.
+        // The original process still uses the attachment.
         if sys::is_fork() {
             return;
         }
@@ -244,7 +246,7 @@ impl Session {
         self.up.lock().post(message)
     }
 
-    /// Makes the hub check an attachment, whose sleep flag is `flag`, unless the hub polls it.
+    /// Makes the hub check an attachment whose sleep flag is `flag`, unless the hub polls it.
     #[inline]
     pub(crate) fn ring(&self, number: u32, flag: &AtomicU64) {
         if doorbell::claim(flag) {
@@ -263,7 +265,7 @@ impl Session {
         }
     }
 
-    /// Finds out whether the hub is gone, without waiting; see [`SharedReceiver::check`].
+    /// Checks whether the hub is gone, without waiting; see [`SharedReceiver::check`].
     pub(crate) fn check(&self) -> bool {
         self.down.check(self)
     }

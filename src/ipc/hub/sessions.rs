@@ -1,8 +1,8 @@
 //! The lifecycle of sessions: how they begin, attach objects, and end.
 //!
 //! A session and the process at its other end are two things. A session is over when its channel
-//! closes: the process has ended, has dropped its last handle, or has closed the channel by mistake;
-//! or when the hub closes it, because the client violates the protocol. Only the process's pidfd
+//! closes. The client closes it when its process ends, when it drops its last handle, or by
+//! mistake; the hub closes it when the client violates the protocol. Only the process's pidfd
 //! proves that the process has ended. Only then does the hub give to others what the process may
 //! still use (a lock that it holds, an item that it works on, the number by which lock words name
 //! it):
@@ -38,7 +38,7 @@ use crate::sys::Pidfd;
 pub(in crate::ipc::hub) struct HubChannel {
     pub(in crate::ipc::hub) receiver: CheckedReceiver<ToHub>,
     pub(in crate::ipc::hub) role: Role,
-    /// If true, its next message was left in it, because this process had no free descriptors.
+    /// If true, its next message was left in it because this process had no free descriptors.
     pub(in crate::ipc::hub) starved: bool,
     /// If true, the hub leaves it alone for a while.
     pub(in crate::ipc::hub) deferred: bool,
@@ -54,14 +54,14 @@ pub(in crate::ipc::hub) enum Role {
 /// A process whose end the hub waits for.
 pub(in crate::ipc::hub) struct WatchedProcess {
     pidfd: Pidfd,
-    /// The role of the process, which ends with the process.
+    /// What the process is to this one, until it ends.
     of: ProcessRole,
 }
 
 enum ProcessRole {
-    /// The client of this session.
+    /// The client at the other end of this session.
     Client(u64),
-    /// The owner that this process has the session with.
+    /// The owner with which this process has the session.
     Owner(Weak<dyn OwnerEnds>),
 }
 
@@ -79,7 +79,7 @@ pub(in crate::ipc::hub) struct ServedSession {
 }
 
 impl ServedSession {
-    /// Returns the object if it is active from now on.
+    /// Attaches an object for the client. Returns the object if that made it active.
     fn attach(
         &mut self,
         number: u32,
@@ -87,10 +87,10 @@ impl ServedSession {
         fingerprint: u64,
         region: Option<Memory>,
     ) -> Result<Option<Arc<dyn SharedObject>>, Refusal> {
-        // The client may have dropped its handle, and with it the in-flight reference that kept the
-        // object alive, before the hub came to this message.
+        // The client may have dropped its handle before the hub read this message, and with it the
+        // in-flight reference that kept the object alive.
         let object = resolve(object).ok_or(Refusal::NoObject)?;
-        // Compare with the object's own type, not with what some client claims it to be.
+        // Compare with the object's own type, not with what a client claims it to be.
         if object.fingerprint() != fingerprint {
             return Err(Refusal::OtherType);
         }
@@ -101,7 +101,7 @@ impl ServedSession {
         failpoints::point("hub.attach");
         let attachment = object.clone().attach(self.peer.clone(), number, region)?;
         self.attachments.insert(number, attachment);
-        // The client does not ring before its flag is set.
+        // The client does not ring until its flag is set, so its object must be served.
         Ok(object.activate().then_some(object))
     }
 
@@ -136,15 +136,15 @@ impl Untold {
     }
 }
 
-/// Drops an attachment. A panic in one must not keep the others.
+/// Drops an attachment. A panic in one must not keep the others from being dropped.
 fn end_attachment(attachment: Box<dyn Attachment>) {
     if let Err(error) = wire::catch_panic("end", || drop(attachment)) {
         diagnostics::error("offspring::hub", format_args!("{error}"));
     }
 }
 
-/// The most times that the channel of an ended process is received from. More messages than it
-/// holds come from a process that shares it, such as a fork.
+/// How often the channel of an ended process is received from at most. If it holds more messages,
+/// they come from a process that shares it, such as a fork.
 const LAST_RECEIVES: usize = 32;
 
 impl HubThread {
@@ -176,13 +176,13 @@ impl HubThread {
         }
     }
 
-    /// Ends a session, whose client may still run.
+    /// Ends a session whose client may still run.
     fn retire(&mut self, id: u64, mut session: ServedSession) {
-        // A client that runs sees the end of its session now.
+        // A client that still runs sees the end of its session now.
         session.peer.close();
         let mut done = Vec::new();
         for (&number, attachment) in &mut session.attachments {
-            // After a panic, it is unknown what the attachment still holds.
+            // After a panic, it is unknown what the client still holds.
             if wire::catch_panic("retire", || attachment.retire()).unwrap_or(false) {
                 done.push(number);
             }
@@ -223,8 +223,8 @@ impl HubThread {
         }
     }
 
-    /// Reads what an ended process left in its channel, and ends the session. If this process has no
-    /// descriptors for that, it is done when it has.
+    /// Reads what an ended process left in its channel, and ends the session. If this process has
+    /// no descriptors for that now, it does so later.
     pub(in crate::ipc::hub) fn read_last(&mut self, id: u64) {
         for _ in 0..LAST_RECEIVES {
             if !self.sessions.get(&id).is_some_and(|session| session.process_ended)
@@ -250,7 +250,7 @@ impl HubThread {
         Ok(id)
     }
 
-    /// An owner with which this process has a session is in the poller.
+    /// Records that an owner with which this process has a session is in the poller.
     pub(in crate::ipc::hub) fn watched_owner(
         &mut self,
         id: u64,
@@ -260,7 +260,7 @@ impl HubThread {
         self.processes.insert(id, WatchedProcess { pidfd, of: ProcessRole::Owner(session) });
     }
 
-    /// Stops to watch owners with which this process has no session any more.
+    /// Stops watching owners with which this process has no session any more.
     pub(in crate::ipc::hub) fn forget_owners(&mut self) {
         let poller = &self.hub.poller;
         self.processes.retain(|_, process| {
@@ -300,7 +300,7 @@ impl HubThread {
                     self.expel(id, why);
                 }
             }
-            // No other message is valid on such a channel, and none does harm.
+            // No other message is valid on such a channel, and none does any harm.
             _ => {}
         }
     }
@@ -331,14 +331,14 @@ impl HubThread {
         Ok(())
     }
 
-    /// Takes a message of a session. After each but a doorbell, a client that sleeps is rung: it may
-    /// have had no room in its channel to send the next.
+    /// Handles a message of a session. After each message but a doorbell, a client that sleeps is
+    /// rung: its channel may have had no room for its next message.
     fn take_session_message(&mut self, id: u64, message: ToHub) -> Result<(), &'static str> {
         let Some(session) = self.sessions.get_mut(&id) else {
             return Ok(());
         };
         match message {
-            // One for no attachment does no harm: it may have been refused.
+            // If there is no such attachment, that does no harm: it may have been refused.
             ToHub::Bell { number } => {
                 if let Some(attachment) = session.attachments.get_mut(&number) {
                     if attachment.rung() {
@@ -354,9 +354,9 @@ impl HubThread {
                 session.next_number += 1;
                 let attach = || session.attach(number, object, fingerprint, region);
                 let answer = wire::catch_panic("attach", attach).unwrap_or(Err(Refusal::Unfit));
-                // Answered after the insertion, and rung after the answer: the client relies on the
-                // attachment once it sees that. It still holds its in-flight reference, so the
-                // object cannot end in between.
+                // Answered after the insertion, and rung after the answer, because the client
+                // relies on the attachment once it sees the answer. It still holds its in-flight
+                // reference, so the object cannot end in between.
                 let refused = answer.is_err();
                 match answer {
                     Ok(object) => self.active.extend(object),
@@ -386,8 +386,8 @@ impl HubThread {
                 // Otherwise its attachment was refused, and the handle that it sends on is lost.
                 if let Some(attachment) = session.attachments.get(&number) {
                     let object = attachment.object();
-                    // Counted before the client can drop its own handle: its `Detach` comes later
-                    // on this same channel.
+                    // Counted before the client can drop its own handle, because its `Detach` comes
+                    // later on this channel.
                     object.count_in_flight(1);
                     self.adopt_reference(receiver, object);
                 }

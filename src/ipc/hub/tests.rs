@@ -1,4 +1,4 @@
-//! A session by hand, with an object that only notes what the hub does with it.
+//! A session made by hand, with an object that only notes what the hub does with it.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
@@ -23,7 +23,7 @@ struct TestObject {
     retired: AtomicUsize,
     /// Numbers of the sessions whose leases ended.
     ended: Mutex<Vec<u32>>,
-    /// Serving it: 0 finds nothing to do, 1 something corrupt, 2 panics.
+    /// What serving it does: 0 finds nothing to do, 1 finds something corrupt, 2 panics.
     serves: AtomicUsize,
     clients: Mutex<Vec<Weak<ClientLink>>>,
 }
@@ -146,7 +146,7 @@ fn what_cannot_be_attached_is_refused_and_the_session_goes_on() {
     let client = HubClient::open();
     let key = client.key;
     client.attach(0, key, FINGERPRINT, REGION_BYTES);
-    // An object of which it has no handle; a bug; another type; too little memory.
+    // No handle of the object; a bug; another type; too little memory.
     client.attach(1, ObjectKey::new().unwrap(), FINGERPRINT, REGION_BYTES);
     client.attach(2, key, FINGERPRINT, REGION_BYTES);
     client.attach(3, key, FINGERPRINT + 1, REGION_BYTES);
@@ -198,7 +198,7 @@ fn what_a_process_holds_outlives_its_session() {
             .unwrap(),
         }
         eventually(|| object.retired.load(Ordering::SeqCst) == 1);
-        // The client, which is this process and runs, sees the end of its session.
+        // The client is this process, which still runs, and sees the end of its session.
         eventually(|| {
             let end = down.recv(&Deadline::now());
             matches!(end, Err(crate::ipc::deadline::WaitEnd::Failed(wire::Failure::Gone)))

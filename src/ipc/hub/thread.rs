@@ -16,22 +16,22 @@ use crate::ipc::spin::{self, Spin};
 use crate::ipc::wire::{self, CheckedReceiver, Failure};
 use crate::sys::{Poller, lock};
 
-/// How often a busy hub polls for messages, by a system call that nearly always finds none; and
-/// after how many such periods a client that writes nothing rests.
+/// How often a busy hub polls for messages, with a system call that nearly always finds none. A
+/// client that writes nothing for a whole such period rests.
 const BUSY_PERIOD: Duration = Duration::from_micros(100);
-/// How often a hub polls for messages that has nothing to do, before it sleeps.
+/// How often a hub that has nothing to do polls for messages, before it sleeps.
 const IDLE_PERIOD: Duration = Duration::from_micros(10);
 
 /// How long a channel is left alone when this process has no descriptors for its message.
 const DEFERRED_FOR: Duration = Duration::from_millis(20);
 
-/// Messages that are received from one channel before the others have their turn.
+/// How many messages are received from one channel before the others have their turn.
 const RECEIVE_MAX: usize = 64;
 
 /// The hub's thread, and all that only it touches.
 ///
-/// It never waits for a client. What it sends is counted (see [`ClientLink`]), what it receives is
-/// already there, and a client that violates the protocol loses its session. It decodes no user
+/// It never waits for a client. What it sends is counted (see [`ClientLink`]), what it receives has
+/// already arrived, and a client that violates the protocol loses its session. It decodes no user
 /// values, and runs no user code.
 pub(in crate::ipc::hub) struct HubThread {
     pub(in crate::ipc::hub) hub: &'static Hub,
@@ -42,14 +42,14 @@ pub(in crate::ipc::hub) struct HubThread {
     pub(in crate::ipc::hub) processes: HashMap<u64, WatchedProcess>,
     /// The objects with clients that are polled.
     pub(in crate::ipc::hub) active: Vec<Arc<dyn SharedObject>>,
-    /// Objects that are to be served at a time, even if no client rings; with the number of the
-    /// entry.
+    /// Objects to serve at a certain time, even if no client rings. The second part of the key
+    /// makes it unique.
     timers: BTreeMap<(Instant, u64), Weak<dyn SharedObject>>,
     next_timer: u64,
     tick: Tick,
     /// When messages were last polled for.
     received: Instant,
-    /// Channels to which something is left to do, each from when on.
+    /// Channels with something left to do, and the time from which to do it.
     deferred: Vec<(Instant, u64)>,
 }
 
@@ -73,13 +73,13 @@ impl HubThread {
     /// Serves the clients that are active, and sleeps when none is.
     ///
     /// An *active* object has clients that are *polled*: each pass reads their regions. A client
-    /// that has not written for a while *rests*: its sleep flag is set, its region is read once
-    /// more, and from then on it costs nothing, until it rings. Its doorbell names the attachment.
-    /// So a pass reads the regions of the clients that wrote lately, and nothing else.
+    /// that has not written for a while *rests*: the hub sets its sleep flag, reads its region once
+    /// more, and spends nothing on it until it rings. Its doorbell names the attachment. So a pass
+    /// reads the regions of the clients that wrote lately, and nothing else.
     ///
     /// Before the hub sleeps, all clients rest. Then it sets `asleep`, fences, and checks what the
-    /// threads of this process may have left for it: they find `asleep` set after that check, and
-    /// wake the poller.
+    /// threads of this process may have left for it. If a thread leaves something after that check,
+    /// it finds `asleep` set, and wakes the poller.
     pub(in crate::ipc::hub) fn run(mut self) {
         // A bug that one client triggers must not end the hub for all others.
         while let Err(error) = wire::catch_panic("hub", || self.serve_forever()) {
@@ -103,12 +103,13 @@ impl HubThread {
                 !idle && spinner.run(None, &mut pass).is_some()
             };
             if busy {
-                // The writers need a processor too. On two processors, a hub that polls again at
-                // once finds an entry or two each time, which costs both sides cache misses.
+                // The writers need a processor too. If the hub polled again at once on two
+                // processors, it would find an entry or two each time, which costs both sides cache
+                // misses.
                 spin::snooze();
                 if self.receive_after(BUSY_PERIOD) {
                     self.tick += 1;
-                    // Those that wrote nothing in the whole of the last period.
+                    // Rest the clients that wrote nothing in the whole of the last period.
                     self.serve_active(self.tick - 1);
                 }
                 continue;
@@ -128,13 +129,13 @@ impl HubThread {
         }
     }
 
-    /// One pass of a hub that has nothing to do at the moment. Returns whether there is something.
+    /// One pass of a hub that has nothing to do at the moment. Returns whether it found something.
     fn pass(&mut self) -> bool {
         let before = self.active.len();
         self.serve_active(0) || (self.receive_after(IDLE_PERIOD) && self.active.len() > before)
     }
 
-    /// Receives the messages that have come, if the hub has not done so for this period. Returns
+    /// Receives the messages that have come, unless the hub did so within this period. Returns
     /// `true` if it did so now.
     fn receive_after(&mut self, period: Duration) -> bool {
         let now = Instant::now();
@@ -147,7 +148,7 @@ impl HubThread {
         due
     }
 
-    /// Makes the objects active whose time has come.
+    /// Makes active the objects whose time has come.
     fn start_due(&mut self) {
         if self.timers.is_empty() {
             return;
@@ -171,9 +172,9 @@ impl HubThread {
 
     /// Leaves a channel alone for a while, because this process has no descriptors for its message.
     ///
-    /// Until then the channel is not in the poller, which would report it again and again.
-    /// [`Poller::pause`] would not do: a paused channel whose other end is closed is still reported
-    /// (HUP), and the hub would do nothing else.
+    /// In the meantime the channel is not in the poller, which would report it again and again.
+    /// [`Poller::pause`] would not suffice: the poller still reports a paused channel whose other
+    /// end is closed (HUP), and the hub would do nothing else.
     fn defer(&mut self, id: u64) {
         let Some(channel) = self.channels.get_mut(&id) else {
             return;
@@ -191,7 +192,7 @@ impl HubThread {
         self.call_again(id);
     }
 
-    /// Has what could not be done for this channel tried again later.
+    /// Tries again later to do what could not be done for this channel.
     pub(in crate::ipc::hub) fn call_again(&mut self, id: u64) {
         self.deferred.push((Instant::now() + DEFERRED_FOR, id));
     }
@@ -215,7 +216,7 @@ impl HubThread {
         }
     }
 
-    /// Looks after what is ready under this id.
+    /// Handles what is ready under this id.
     fn attend(&mut self, id: u64) {
         if self.processes.contains_key(&id) {
             self.process_ended(id);

@@ -1,9 +1,9 @@
 //! A session's way to its hub: messages arrive in order, and sending them never waits.
 //!
 //! The hub's process may be stopped, and then the socket's buffer fills up. What finds no room is
-//! kept here, in order, and sent before anything that comes later. A thread that exists only as
-//! long as something is kept sends it when there is room, so that a handle that was dropped is
-//! detached even if this process never calls again.
+//! kept here, in order, and sent before anything that comes later. While something is kept, a
+//! thread waits for room and sends it. So the hub learns that a handle was dropped even if this
+//! process never calls again.
 
 use std::collections::VecDeque;
 use std::os::fd::AsFd;
@@ -24,7 +24,7 @@ struct Shared {
 
 #[derive(Debug)]
 pub(in crate::ipc::hub) struct UpQueue {
-    /// Parcels that were sent so far.
+    /// The number of parcels sent so far.
     pub(in crate::ipc::hub) parcels: u64,
     /// The messages that the socket had no room for.
     unsent: VecDeque<ToHub>,
@@ -32,7 +32,7 @@ pub(in crate::ipc::hub) struct UpQueue {
     has_thread: bool,
 }
 
-/// The channel, while no other thread sends.
+/// The channel, while this thread alone may send.
 pub(in crate::ipc::hub) struct LockedUpChannel<'a> {
     shared: &'a Arc<Shared>,
     pub(in crate::ipc::hub) queue: MutexGuard<'a, UpQueue>,
@@ -48,12 +48,13 @@ impl UpChannel {
         LockedUpChannel { shared: &self.0, queue: lock(&self.0.queue) }
     }
 
-    /// Sends a doorbell, ahead of what had no room: it is about memory, not about messages.
+    /// Sends a doorbell, ahead of the messages that are kept: it announces a change in memory, not
+    /// a message.
     pub(in crate::ipc::hub) fn ring(&self, number: u32) -> Result<(), Failure> {
         match wire::send(&self.0.channel, &ToHub::Bell { number }) {
             Err(Failure::Gone) => Err(Failure::Gone),
-            // What the hub will read instead is about other attachments, and this process may be
-            // about to wait for an answer.
+            // The hub has unread doorbells, but those are about other attachments, and this process
+            // may be about to wait for an answer.
             Err(_) => self.lock().post(ToHub::Bell { number }),
             Ok(()) => Ok(()),
         }
@@ -67,21 +68,21 @@ impl LockedUpChannel<'_> {
         match flushed.and_then(|()| wire::send(&self.shared.channel, &message)) {
             Ok(()) => return Ok(()),
             Err(Failure::Gone) => return Err(Failure::Gone),
-            // The message waits for its turn, even if the system refused it for lack of memory, or
-            // because too many descriptors are in flight: there may be room later.
+            // The message waits for its turn. Even if the system refused it for lack of memory, or
+            // because too many descriptors are in flight, it may succeed later.
             Err(_) => {}
         }
         self.queue.unsent.push_back(message);
         if !self.queue.has_thread {
             let shared = self.shared.clone();
             let started = sys::service_thread("offspring-unsent", move || shared.send_unsent());
-            // Without a thread, the next message sends it.
+            // Without a thread, the next message will send it.
             self.queue.has_thread = started.is_ok();
         }
         Ok(())
     }
 
-    /// Sends a message if there is room for it, and for all that was posted before.
+    /// Sends a message if there is room for it and for everything that was posted before.
     pub(in crate::ipc::hub) fn send(&mut self, message: &ToHub) -> Result<(), Failure> {
         self.queue.flush(&self.shared.channel)?;
         wire::send(&self.shared.channel, message)
@@ -99,7 +100,7 @@ impl UpQueue {
 }
 
 impl Shared {
-    /// Sends what is kept, until nothing is left, or the hub is gone.
+    /// Sends what is kept, until nothing is left or the hub is gone.
     fn send_unsent(&self) {
         let mut retry = Retry::default();
         loop {

@@ -1,9 +1,9 @@
-//! The label of memory: what the memory holds. The process that makes the memory writes the label
-//! after the content.
+//! The label of memory, which says what the memory holds. The process that makes the memory writes
+//! the label after the content.
 //!
-//! A handle names the content of its memory, and a handle can be forged, even by safe code: a
-//! custom `Deserialize` can change what it passes on. So the memory names its content as well, in a
-//! place that cannot be accessed through any handle.
+//! A handle says what its memory holds, but a handle can be forged, even by safe code: a custom
+//! `Deserialize` can change what it passes on. So the memory says it as well, in a place that
+//! cannot be accessed through any handle.
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -12,7 +12,7 @@ use crate::sys;
 
 /// The label and the length of the content, each in 8 bytes.
 const BYTES: usize = 16;
-/// Distinguishes a label from content of memory that has none.
+/// Distinguishes a label from the content of memory that has none.
 const MAGIC: u64 = 0x6f66_6673_7072_696e;
 
 /// Returns the length of memory with a label for content of this length.

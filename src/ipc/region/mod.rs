@@ -18,8 +18,8 @@ mod reader;
 
 pub(crate) use reader::Reader;
 
-/// Shared memory as it is held and sent: a descriptor, which may not be mapped. Its length never
-/// changes, whatever the process does that made it. Clones share the descriptor.
+/// Shared memory as it is held and sent: a descriptor, which need not be mapped. Its length never
+/// changes, whatever the process that made it does. Clones share the descriptor.
 #[derive(Clone, Debug)]
 pub(crate) struct Memory(Arc<MemoryFile>);
 
@@ -67,14 +67,14 @@ impl Memory {
         Ok(Memory(Arc::new(MemoryFile::new(file, facts))))
     }
 
-    /// Wraps any file, as a process that keeps to no rule would send it.
+    /// Wraps any file, as a process that follows no rules would send it.
     #[cfg(test)]
     pub(crate) fn unchecked(file: impl Into<OwnedFd>) -> Memory {
         let facts = MemoryFacts { length: 0, is_constant: false };
         Memory(Arc::new(MemoryFile::new(file.into(), facts)))
     }
 
-    /// Creates memory of zeroes, of which parts are mapped, and pages allocated, when they are
+    /// Creates memory of zeroes. Parts of it are mapped, and their pages allocated, when they are
     /// used.
     pub(crate) fn sparse(length: usize, label: u64) -> io::Result<Memory> {
         let memory = Memory::new(length, Pages::WhenWritten, Some(label))?;
@@ -86,7 +86,7 @@ impl Memory {
         self.0.facts.length
     }
 
-    /// Maps it, if it has the length that its kind of content has.
+    /// Maps it, if its length is one that its kind of content can have.
     pub(crate) fn map_within(&self, lengths: RangeInclusive<usize>) -> io::Result<Region> {
         if lengths.contains(&self.len()) {
             self.map()
@@ -106,7 +106,7 @@ impl Memory {
     }
 
     /// Like [`map_labelled`](Memory::map_labelled), for memory that no process can change any more.
-    /// An error if some can. It must not be written.
+    /// An error if a process could. The mapping must not be written.
     pub(crate) fn map_constant(&self, label: u64) -> io::Result<Region> {
         let length = self.labelled_length(label)?;
         if !self.0.facts.is_constant {
@@ -116,7 +116,7 @@ impl Memory {
     }
 
     /// Maps all of it, for the call that maps it next. A process that has too few addresses learns
-    /// that here, while what holds the memory can still stay where it is.
+    /// that here, while the thing that holds the memory can still stay where it is.
     pub(crate) fn map_ahead(&self) -> io::Result<()> {
         let mapping = self.mapping(self.len())?;
         *lock(&self.0.ahead) = Some(mapping);
@@ -128,7 +128,7 @@ impl Memory {
         if let Some(mapping) = lock(&self.0.ahead).take() {
             return Ok(mapping);
         }
-        // A mapping cannot be empty, and neither is memory.
+        // A mapping cannot be empty, and no memory is.
         let length = length.max(1);
         match self.0.facts.is_constant {
             true => Mapping::constant(self.as_fd(), length),
@@ -150,8 +150,8 @@ impl Memory {
         Ok(self.region(self.mapping(length)?, length))
     }
 
-    /// Returns whole pages there to the system, mapped or not. They read as zeroes afterwards. If the
-    /// system refuses, they stay as they are.
+    /// Returns whole pages of this part to the system, mapped or not. They read as zeroes
+    /// afterwards. If the system refuses, they stay as they are.
     pub(crate) fn forget(&self, offset: usize, length: usize) {
         let _ = sys::deallocate(self.as_fd(), offset, length);
     }
@@ -171,7 +171,7 @@ impl AsFd for Memory {
     }
 }
 
-/// One mapping of shared memory. The memory is freed with the last process that has it.
+/// One mapping of shared memory. The memory is freed when the last process gives it up.
 pub(crate) struct Region {
     base: *mut u8,
     length: usize,
@@ -179,30 +179,29 @@ pub(crate) struct Region {
     _mapping: Mapping,
 }
 
-// SAFETY: the mapping belongs to `_mapping`, which is `Send + Sync`, and lives as long as it does;
-// all access goes through the methods below, which use atomics or copies bounded by `length`, or are
-// `unsafe`.
+// SAFETY: the mapping belongs to `_mapping`, which is `Send + Sync`, and lives as long as it does.
+// All access goes through the methods below, which use atomics or copies bounded by `length`, or
+// are `unsafe`.
 unsafe impl Send for Region {}
-// SAFETY: as above; what two threads may do at once to the same bytes is argued at `read` and
-// `write`.
+// SAFETY: as above; `read` and `write` argue what two threads may do at once to the same bytes.
 unsafe impl Sync for Region {}
 
 impl Region {
-    /// Creates a region of zeroes, all of whose pages are allocated: no access to it can fail.
+    /// Creates a region of zeroes. All of its pages are allocated, so no access to it can fail.
     pub(crate) fn new(length: usize) -> io::Result<Region> {
         let memory = Memory::new(length, Pages::AtOnce, None)?;
         sys::seal_seals(memory.as_fd())?;
         memory.map()
     }
 
-    /// Like [`new`](Region::new), with a label that each process checks that receives it.
+    /// Like [`new`](Region::new), with a label that each process that receives it checks.
     pub(crate) fn labelled(length: usize, label: u64) -> io::Result<Region> {
         let memory = Memory::new(length, Pages::AtOnce, Some(label))?;
         sys::seal_seals(memory.as_fd())?;
         memory.map_part(length)
     }
 
-    /// Like [`labelled`](Region::labelled), filled by `fill`, and unchangeable afterwards.
+    /// Like [`labelled`](Region::labelled), filled by `fill`, and constant afterwards.
     pub(crate) fn constant(
         length: usize,
         label: u64,
@@ -215,7 +214,7 @@ impl Region {
         Memory::adopt(file)?.map_constant(label)
     }
 
-    /// Returns the memory, to be sent to another process.
+    /// Returns the memory, to send to another process.
     pub(crate) fn memory(&self) -> Memory {
         self.memory.clone()
     }
@@ -262,7 +261,7 @@ impl Region {
         unsafe { std::slice::from_raw_parts(self.base.add(offset).cast::<A>(), count) }
     }
 
-    /// Copies elements of this size out while other processes may write them. Each element is read
+    /// Copies elements of this size out, while other processes may write them. Each element is read
     /// in [words](word_of), each of which is old or new.
     pub(crate) fn load(&self, offset: usize, element: usize, bytes: &mut [u8]) {
         match word_of(element) {
@@ -273,7 +272,7 @@ impl Region {
         }
     }
 
-    /// Copies elements of this size in while other processes may read them; see
+    /// Copies elements of this size in, while other processes may read them; see
     /// [`load`](Region::load).
     pub(crate) fn store(&self, offset: usize, element: usize, bytes: &[u8]) {
         match word_of(element) {
@@ -315,10 +314,10 @@ impl Region {
             offset.checked_add(bytes.len()).is_some_and(|end| end <= self.length),
             "a read outside of its region"
         );
-        // SAFETY: in bounds (checked above), and `bytes` is no part of the mapping. In a ring no
-        // one writes these bytes meanwhile, except during a recall (or a hostile peer): the copy is
-        // then torn, and is dropped or checked before use. In a lock, the caller holds it. Any bytes
-        // are valid `u8`s.
+        // SAFETY: in bounds (checked above), and `bytes` is not part of the mapping. In a ring, no
+        // process writes these bytes in the meantime, except during a recall, or if the peer is
+        // hostile: the copy is then torn, and is dropped or checked before use. In a lock, the
+        // caller holds the lock. Any bytes are valid `u8`s.
         unsafe { copy(self.base.add(offset), bytes.as_mut_ptr(), bytes.len()) }
     }
 
@@ -333,16 +332,16 @@ impl Region {
         if count >= HUGE {
             sys::expect_much(bytes.spare_capacity_mut());
         }
-        // SAFETY: in bounds (checked above), into room that was reserved, which is no part of the
-        // mapping; `count` bytes there are initialised by the copy. Who may write meanwhile is as
-        // in `read`.
+        // SAFETY: in bounds (checked above), into room that was reserved, which is not part of the
+        // mapping; the copy initializes `count` bytes there. `read` argues who may write in the
+        // meantime.
         unsafe {
             copy(self.base.add(offset), bytes.as_mut_ptr().add(length), count);
             bytes.set_len(length + count);
         }
     }
 
-    /// Copies bytes out in parts, and passes each to `write` with its place among them.
+    /// Copies bytes out in parts, and passes each part to `write` with its place among the bytes.
     pub(crate) fn copy_to(
         &self,
         offset: usize,
@@ -368,13 +367,13 @@ impl Region {
         Reader::new(self, offset, length)
     }
 
-    /// Allocates the pages there before they are written, which cannot fail from then on.
+    /// Allocates the pages of this part. From then on, writing them cannot fail.
     pub(crate) fn populate(&self, start: usize, end: usize) -> io::Result<()> {
         assert!(start <= end && end <= self.length, "outside of its region");
         sys::allocate(self.memory.as_fd(), start, end - start)?;
-        // Mapped all at once, they cost less than one by one. A system that cannot do it (before
-        // Linux 5.14) maps them when they are written.
-        // SAFETY: in bounds (checked above); nothing changes but that pages are mapped.
+        // Mapping all pages at once costs less than mapping one after the other. A system that
+        // cannot do it (before Linux 5.14) maps them when they are written.
+        // SAFETY: in bounds (checked above); nothing changes except that pages are mapped.
         unsafe {
             libc::madvise(self.base.add(start).cast(), end - start, libc::MADV_POPULATE_WRITE)
         };
@@ -387,15 +386,15 @@ impl Region {
             offset.checked_add(bytes.len()).is_some_and(|end| end <= self.length),
             "a write outside of its region"
         );
-        // SAFETY: in bounds (checked above), and `bytes` is no part of the mapping. In a ring each
-        // byte belongs to one writer at a time; `read` argues who may read it meanwhile.
+        // SAFETY: in bounds (checked above), and `bytes` is not part of the mapping. In a ring each
+        // byte belongs to one writer at a time; `read` argues who may read it in the meantime.
         unsafe { copy(bytes.as_ptr(), self.base.add(offset), bytes.len()) }
     }
 }
 
-/// Copies in parts that are short enough for the C library's vector instructions. It copies longer
-/// ones by `rep movsb`, which on some processors takes ten times as long if the cache lines that it
-/// writes are in the cache of another one.
+/// Copies in parts that are short enough for the C library's vector instructions. The C library
+/// copies longer ones with `rep movsb`. On some processors, that takes ten times as long if the
+/// cache lines that it writes are in another processor's cache.
 unsafe fn copy(from: *const u8, to: *mut u8, count: usize) {
     const PART: usize = 2048;
     for at in (0..count).step_by(PART) {
@@ -411,7 +410,7 @@ const HUGE: usize = 8 << 20;
 ///
 /// # Safety
 ///
-/// Any bytes are a value of it.
+/// Any bytes must be a value of it.
 pub(crate) unsafe trait Number {
     /// Copies the number into as many bytes.
     fn load_bytes(&self, bytes: &mut [u8]);
@@ -443,11 +442,12 @@ numbers! {
     AtomicI8 i8 AtomicI16 i16 AtomicI32 i32 AtomicI64 i64 AtomicIsize isize
 }
 
-/// The size of the words in which elements of this size are read and written: the largest power of
-/// two, up to 8, that divides it.
+/// Returns the size of the words in which elements of this size are read and written: the largest
+/// power of two, up to 8, that divides it.
 ///
 /// It depends on the element alone. Two atomic accesses of different sizes to the same bytes are a
-/// data race, so no access may use larger words because its elements are many, or well aligned.
+/// data race, so an access must not use larger words merely because its elements are many or well
+/// aligned.
 pub(crate) fn word_of(element: usize) -> usize {
     1 << element.trailing_zeros().min(3)
 }
@@ -475,7 +475,7 @@ mod tests {
         assert_eq!(sizes.map(word_of), [1, 2, 1, 4, 2, 1, 8, 4, 8, 4, 8, 8]);
         let bytes: Vec<u8> = (1..=48).collect();
         for element in sizes {
-            // Miri allows words of one size only in a memory.
+            // Miri allows words of only one size in a memory.
             let region = Region::new(64).unwrap();
             let count = 48 / element * element;
             region.store(8 * element.min(2), element, &bytes[..count]);

@@ -7,10 +7,10 @@ use crate::ipc::region::Region;
 #[derive(Debug)]
 pub(crate) struct Reader<'r> {
     region: &'r Region,
-    /// Bytes that were copied out; `window[at..]` were not read yet.
+    /// Bytes that were copied out; `window[at..]` have not been read yet.
     window: Vec<u8>,
     at: usize,
-    /// The offset of the rest.
+    /// The offset of the bytes that have not been copied out.
     next: usize,
     end: usize,
 }

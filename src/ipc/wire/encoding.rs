@@ -43,8 +43,8 @@ struct Claims {
     handles: RefCell<Vec<Option<WireHandle>>>,
     /// If true, the decoding is a trial at the sender; see [`is_trial`].
     is_trial: Cell<bool>,
-    /// If true, a handle may be claimed again after the first to claim it did not keep it: an
-    /// untagged enum tries one variant after the other.
+    /// If true, a handle may be claimed again, because the first type to claim it did not keep it:
+    /// an untagged enum tries one variant after the other.
     repeats: Cell<bool>,
     /// If true, a handle was claimed that is not there.
     missed: Cell<bool>,
@@ -78,9 +78,9 @@ struct Claiming {
 
 type Claimable = (Vec<Option<WireHandle>>, Claiming);
 
-/// Runs a decoding that may claim these handles. One may run inside of another.
+/// Runs a decoding that may claim these handles. It may run inside another one.
 fn claiming<R>(handles: Vec<WireHandle>, mode: Claiming, decode: impl FnOnce() -> R) -> R {
-    // Nearly every value has no handles, and no other is decoded around it. Then there is nothing
+    // Nearly every value has no handles, and is not decoded inside another. Then there is nothing
     // to set up.
     let plain =
         !mode.is_trial && handles.is_empty() && CLAIMS.try_with(Claims::is_idle) != Ok(false);
@@ -97,8 +97,8 @@ fn claiming<R>(handles: Vec<WireHandle>, mode: Claiming, decode: impl FnOnce() -
     decoded
 }
 
-/// What travels beside the bytes of a value. Nearly every value has nothing, which must cost
-/// nothing: so this is one word.
+/// What travels beside the bytes of a value. Nearly every value has nothing there, and that must
+/// cost nothing, so this is one word.
 #[derive(Debug, Default)]
 #[must_use]
 pub(crate) struct SideData(Option<Box<HandleSet>>);
@@ -106,7 +106,7 @@ pub(crate) struct SideData(Option<Box<HandleSet>>);
 #[derive(Default)]
 struct HandleSet {
     handles: Vec<WireHandle>,
-    /// Put back what was moved out of its handle, because it exists only once.
+    /// Puts back what was moved out of its handle because it exists only once.
     restore: Vec<Box<dyn FnOnce() + Send>>,
 }
 
@@ -120,8 +120,8 @@ impl SideData {
         self.0.as_mut().map_or_else(Vec::new, |set| std::mem::take(&mut set.handles))
     }
 
-    /// Returns the result of sending the value. If that is an error, what was moved out of its
-    /// handle is put back.
+    /// Returns the result of sending the value. If the result is an error, puts back what was moved
+    /// out of its handle.
     pub(crate) fn restore_unless_sent<R, E>(self, sent: Result<R, E>) -> Result<R, E> {
         if sent.is_err() {
             self.restore();
@@ -129,8 +129,8 @@ impl SideData {
         sent
     }
 
-    /// Puts back what was moved out of its handle, because the value is not sent. Dropping
-    /// `SideData` instead lets it go.
+    /// Puts back what was moved out of its handle, because the value was not sent. Merely dropping
+    /// `SideData` gives that up.
     pub(crate) fn restore(self) {
         let left = self.0.map_or_else(Vec::new, |set| set.restore);
         left.into_iter().rev().for_each(|restore| restore());
@@ -146,9 +146,9 @@ impl std::fmt::Debug for HandleSet {
     }
 }
 
-/// The state of the encoding that runs on a thread.
+/// The state of the encoding in progress on a thread.
 struct Noted {
-    /// Whether an encoding runs.
+    /// Whether an encoding is in progress.
     encoding: Cell<bool>,
     /// Whether receivers, which exist only once, may be moved into the value.
     moves: Cell<bool>,
@@ -156,8 +156,8 @@ struct Noted {
 }
 
 impl Noted {
-    /// Begins an encoding. Returns the state of the one that it runs inside of, if any: a
-    /// `Serialize` implementation may itself put into a queue.
+    /// Begins an encoding. Returns the state of the encoding that it runs inside, if there is one:
+    /// a `Serialize` implementation may itself put into a queue.
     #[inline]
     fn begin(&self, moves: bool) -> (bool, Option<SideData>) {
         (self.moves.replace(moves), self.encoding.replace(true).then(|| self.side_data.take()))
@@ -178,7 +178,7 @@ impl Noted {
 /// Adds a handle to the value that is being encoded, and returns its index.
 pub(crate) fn note(handle: WireHandle) -> Result<u32, &'static str> {
     may_note()?;
-    // The thread has its thread-locals: that was checked.
+    // The thread has its thread-locals: that was checked above.
     Ok(NOTED.with(|noted| {
         noted.with_set(|set| {
             set.handles.push(handle);
@@ -187,8 +187,8 @@ pub(crate) fn note(handle: WireHandle) -> Result<u32, &'static str> {
     }))
 }
 
-/// Has `restore` called if the value that is being encoded is not sent. For what was moved out of
-/// its handle and passed to [`note`].
+/// Has `restore` called if the value that is being encoded is not sent. For things that were moved
+/// out of their handle and passed to [`note`].
 pub(crate) fn on_unsent(restore: impl FnOnce() + Send + 'static) {
     NOTED.with(|noted| noted.with_set(|set| set.restore.push(Box::new(restore))));
 }
@@ -215,7 +215,7 @@ pub(crate) fn may_note_all(count: usize) -> Result<(), &'static str> {
 }
 
 /// Returns an error if receivers, which exist only once, must not be moved into the value that is
-/// being encoded. To be asked before one is moved out of its handle.
+/// being encoded. Call this before moving one out of its handle.
 pub(crate) fn may_move() -> Result<(), &'static str> {
     let checked = NOTED.try_with(|noted| noted.moves.get().then_some(()).ok_or(ONCE));
     checked.unwrap_or(Err(ENDING))
@@ -239,8 +239,8 @@ pub(crate) fn claim(index: u32) -> Result<WireHandle, &'static str> {
     claimed.ok_or("the handle did not arrive with the value, or was claimed before")
 }
 
-/// Returns whether the value that is being decoded stays at its sender: it is decoded to see
-/// whether that is possible, and then dropped. Its handles are copies; what exists only once must
+/// Returns whether the decoding is a trial at the sender: it only checks whether the value can be
+/// decoded, and then drops it. The handles in it are copies, and things that exist only once must
 /// not be used.
 pub(crate) fn is_trial() -> bool {
     CLAIMS.try_with(|claims| claims.is_trial.get()).unwrap_or(false)
@@ -299,7 +299,7 @@ fn run<T: Serialize + ?Sized>(
     moves: bool,
     encode: impl FnOnce() -> Result<usize, codec::Error>,
 ) -> Result<(usize, SideData), EncodeError> {
-    // A destructor at the end of a thread encodes, too, but only what has no handles.
+    // A destructor at the end of a thread may encode too, but only values without handles.
     let outer = NOTED.try_with(|noted| noted.begin(moves)).ok();
     let outcome = catch_unwind(AssertUnwindSafe(encode));
     let side_data =
@@ -348,7 +348,7 @@ fn encode_with<T: Serialize + ?Sized>(
     }
 }
 
-/// Encodes a value in the described form. If the type has more values than can be decoded, checks
+/// Encodes a value in the described form. If not every value of the type can be decoded, checks
 /// that this one can.
 #[cold]
 fn describe<T: Serialize + ?Sized>(
@@ -364,8 +364,8 @@ fn describe<T: Serialize + ?Sized>(
         description.push(DESCRIBED)?;
         description.describe(value)
     })?;
-    // Raw handles cannot be copied. Their values are workers, whose `spawn` reports what does not
-    // decode.
+    // Raw handles cannot be copied. They occur only in workers, and `spawn` reports a worker that
+    // does not decode.
     let trial = shape.trial().filter(|_| shape.form() == Form::Described && !encoder.is_raw());
     if let Some(trial) = trial {
         if let Err(message) = trial(&bytes[1..], &side_data) {
@@ -450,8 +450,8 @@ pub(crate) fn encode_copy<T: Serialize + ?Sized>(
     Ok(EncodedValue { bytes, handles })
 }
 
-/// Like [`encode`], for a value that may hold raw handles of ipc-channel. They are to be
-/// [taken](super::take_raw_handles) next.
+/// Like [`encode`], for a value that may hold raw handles of ipc-channel. The caller must
+/// [take](super::take_raw_handles) them next.
 pub(crate) fn encode_with_raw_handles<T: Serialize + ?Sized>(
     value: &T,
     shape: Shape,
@@ -463,7 +463,7 @@ pub(crate) fn encode_with_raw_handles<T: Serialize + ?Sized>(
     Ok(EncodedValue { bytes, handles })
 }
 
-/// Decodes a value. Bytes that are left over are an error.
+/// Decodes a value. It is an error if bytes are left over.
 pub(crate) fn decode<T: DeserializeOwned>(
     bytes: &[u8],
     handles: Vec<WireHandle>,
@@ -471,7 +471,7 @@ pub(crate) fn decode<T: DeserializeOwned>(
     decode_from(Slice(bytes), handles)
 }
 
-/// Like [`decode`], from memory that another process may still write, for example.
+/// Like [`decode`], from any input, such as memory that another process may still write.
 pub(crate) fn decode_from<'de, T: DeserializeOwned>(
     mut input: impl Input<'de>,
     handles: Vec<WireHandle>,
@@ -545,20 +545,20 @@ fn decoded<R>(decode: impl FnOnce() -> Result<(R, usize), codec::Error>) -> Resu
     }
 }
 
-/// Decodes the described form of a value that is about to be sent, and drops the result. Returns an
-/// error with the reason if the value cannot be decoded.
+/// Decodes the described form of a value that is about to be sent, and drops the result. If the
+/// value cannot be decoded, returns an error with the reason.
 pub(in crate::ipc::wire) fn try_decoding<T: DeserializeOwned>(
     bytes: &[u8],
     side_data: &SideData,
 ) -> Result<(), String> {
     let handles = side_data.0.as_ref().map_or(&[][..], |set| &set.handles);
     let Some(copies) = handles.iter().map(WireHandle::duplicate).collect() else {
-        // Descriptors are short. The receiver will see.
+        // Descriptors are short here. The receiver will find out.
         return Ok(());
     };
     let mode = Claiming { is_trial: true, repeats: true };
     let tried = claiming(copies, mode, || {
-        // The drop is inside, too: it may panic.
+        // The drop is inside the closure, too, because it may panic.
         decoded(|| from_description::<T>(bytes).map(|(value, left)| (drop(value), left)))
     });
     tried.map_err(|error| {
@@ -572,7 +572,7 @@ pub(in crate::ipc::wire) fn try_decoding<T: DeserializeOwned>(
     })
 }
 
-/// Finds out which form the values of a type have. Runs code of the type, which may panic.
+/// Determines which form the values of a type have. Runs code of the type, which may panic.
 pub(in crate::ipc::wire) fn explore<T: Serialize + DeserializeOwned>() -> Symmetry {
     let met_handle = || CLAIMS.try_with(|claims| claims.missed.replace(false)).unwrap_or(false);
     let mode = Claiming { is_trial: true, repeats: false };

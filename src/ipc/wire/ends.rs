@@ -1,8 +1,8 @@
 //! The ends of channels.
 //!
-//! A channel is ipc-channel's: a pair of packet sockets. The ends that it made in this process are
-//! held as its objects; one that arrives from another process is held as its descriptor, because an
-//! object of ipc-channel can only be received by ipc-channel.
+//! A channel is ipc-channel's: a pair of packet sockets. An end that was made in this process is
+//! held as ipc-channel's object. An end that arrived from another process is held as its
+//! descriptor, because only ipc-channel itself can make its objects from what it receives.
 
 use std::fmt;
 use std::io;
@@ -67,7 +67,7 @@ pub(crate) fn channel<M>() -> io::Result<(CheckedSender<M>, CheckedReceiver<M>)>
 }
 
 impl<M> CheckedSender<M> {
-    /// Returns it as the end of a channel for other messages. The caller knows that it is one.
+    /// Returns the end as one for other messages. The caller must know that it is one.
     pub(crate) fn to<N>(self) -> CheckedSender<N> {
         CheckedSender { socket: self.socket, message: PhantomData }
     }
@@ -80,7 +80,7 @@ impl<M> CheckedReceiver<M> {
         Ok(CheckedReceiver { socket, message: PhantomData })
     }
 
-    /// Returns it as the end of a channel for other messages. The caller knows that it is one.
+    /// Returns the end as one for other messages. The caller must know that it is one.
     pub(crate) fn to<N>(self) -> CheckedReceiver<N> {
         CheckedReceiver { socket: self.socket, message: PhantomData }
     }
@@ -90,8 +90,7 @@ impl<M> CheckedReceiver<M> {
         self.socket.number
     }
 
-    /// Returns a second receiver for the same channel, to be sent on. Only one of the two may
-    /// receive.
+    /// Returns a second receiver for the same channel, to send on. Only one of the two may receive.
     pub(crate) fn duplicate(&self) -> io::Result<CheckedReceiver<M>> {
         CheckedReceiver::adopt(self.socket.number.duplicate()?)
     }
@@ -100,9 +99,9 @@ impl<M> CheckedReceiver<M> {
 impl<M: DeserializeOwned> CheckedReceiver<M> {
     /// Receives one message, and waits for it until `limit`.
     ///
-    /// A message whose descriptors this process has no room for stays in the channel:
-    /// [`Failure::Starved`]. A packet that is no message is discarded, and reported as an error of
-    /// the kind `InvalidData`; later messages can still be received.
+    /// A message whose descriptors do not fit into this process stays in the channel:
+    /// [`Failure::Starved`]. A packet that is not a message is discarded, and reported as an error
+    /// of the kind `InvalidData`; later messages can still be received.
     pub(crate) fn recv<L: TimeLimit>(&self, limit: &L) -> Waited<M, Failure, L> {
         loop {
             let received =
@@ -153,7 +152,7 @@ impl<M> fmt::Debug for CheckedReceiver<M> {
     }
 }
 
-/// Inside of messages, where the descriptor is sent along.
+/// Used inside messages, where the descriptor is sent along.
 impl<M> Serialize for CheckedSender<M> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         packet::attach(self).map_err(explain::<S::Error>)?.serialize(serializer)

@@ -12,14 +12,14 @@ use crate::ipc::wire::{
     EncodedValue, WireHandle, decode, decode_bytes, decode_from, message_limit,
 };
 
-/// Bodies of up to this many bytes are part of the message. Four of them fit a socket's buffer.
+/// A body of up to this many bytes is part of the message. Four of them fit a socket's buffer.
 pub(crate) const INLINE_MAX: usize = 32 << 10;
 
 /// A value as it travels in one message.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Envelope {
     body: Body,
-    /// The mapping of a body in memory, if it was mapped before it is decoded.
+    /// The mapping of a body in memory, if that was mapped before the decoding.
     #[serde(skip)]
     mapped: Option<Region>,
     handles: Vec<WireHandle>,
@@ -31,7 +31,7 @@ pub(crate) struct Envelope {
 #[derive(Debug, Serialize, Deserialize)]
 enum Body {
     Inline(Vec<u8>),
-    /// The first bytes of this memory, this many.
+    /// The first bytes of this memory, and how many they are.
     Memory(Memory, u64),
 }
 
@@ -55,9 +55,9 @@ impl Envelope {
         Envelope { body, mapped: None, handles, moved_out: false }
     }
 
-    /// Maps what decoding it will use: a body in memory, and shared memory in the value. A process
-    /// that has too few addresses for that learns it here, while the value can still stay where it
-    /// is: decoding uses it up.
+    /// Maps everything that decoding will use: a body in memory, and shared memory in the value. A
+    /// process that has too few addresses learns that here, while the value can still stay where it
+    /// is. Decoding would use it up.
     pub(crate) fn map(&mut self) -> io::Result<()> {
         for handle in &self.handles {
             if let WireHandle::Memory(memory) = handle {
@@ -65,8 +65,8 @@ impl Envelope {
             }
         }
         if let (Body::Memory(memory, length), None) = (&self.body, &self.mapped) {
-            // A body that is longer than what is accepted, or than its memory, is refused by the
-            // decoder.
+            // The decoder will refuse a body that is longer than what is accepted, or than its
+            // memory.
             let length = usize::try_from(*length).unwrap_or(usize::MAX);
             if length <= message_limit().min(memory.len()) {
                 self.mapped = Some(memory.map_part(length)?);
@@ -108,7 +108,8 @@ impl Envelope {
         Some(Envelope::of(body, handles))
     }
 
-    /// Records that it was delivered. If it holds a receiver, that is in another process now.
+    /// Records that it was delivered. If it holds a receiver, that receiver is in another process
+    /// now.
     pub(crate) fn mark_moved_out(&mut self) {
         if self.handles.iter().any(|handle| matches!(handle, WireHandle::Receiver(_))) {
             self.handles.clear();
@@ -142,7 +143,7 @@ impl Envelope {
         self.decode_keeping_bytes()
     }
 
-    /// Decodes the value and keeps its bytes. The handles are used up.
+    /// Decodes the value and keeps its bytes. This uses up the handles.
     pub(crate) fn decode_keeping_bytes<T: DeserializeOwned>(&mut self) -> Result<T, DecodeError> {
         let handles = std::mem::take(&mut self.handles);
         match &self.body {

@@ -1,4 +1,4 @@
-//! Packets that no ipc-channel sends.
+//! Packets that ipc-channel never sends.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -26,14 +26,14 @@ fn garbage(kind: u64) -> (Vec<u8>, Option<OwnedFd>) {
         2 => (vec![1; 15], None),
         3 => (packet(1000, 8, &body), None),
         4 => (packet(0, 0, &body), None),
-        // The header announces more: over the socket that comes along, which stays silent;
-        // without a socket; and more than there is memory.
+        // The header announces more than there is: it is to come over a socket that stays silent;
+        // there is no such socket; and it is more than there is memory.
         5 => (packet(24, 1 << 20, &body), socket()),
         6 => (packet(24, 1 << 20, &body), None),
         7 => (packet(24, 1 << 60, &body), socket()),
         8 => (packet(24, usize::MAX, &body), None),
         9 => (packet(24, 3, &body), None),
-        // Whole, but its content does not decode.
+        // A whole message, but its content does not decode.
         10 => (packet(24, 8, &[255; 8]), None),
         _ => (packet(PACKET_MAX + 1, PACKET_MAX - 15, &vec![0; PACKET_MAX - 15]), None),
     }

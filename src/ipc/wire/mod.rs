@@ -1,14 +1,14 @@
 //! Values and messages between processes: handles inside values, and packets over the sockets of
 //! ipc-channel.
 //!
-//! A user's value becomes bytes ([`codec`](crate::ipc::codec)) plus a list of [`WireHandle`]s: our
-//! handle types add themselves to the list while a value is encoded ([`note`]) and write only their
-//! index, and decoding claims them back ([`claim`]). So values never touch ipc-channel's own
+//! A user's value becomes bytes ([`codec`](crate::ipc::codec)) and a list of [`WireHandle`]s. While
+//! a value is encoded, our handle types add themselves to the list ([`note`]) and write only their
+//! index; decoding claims them back ([`claim`]). So values never touch ipc-channel's own
 //! thread-locals, and an encoding that fails halfway has no effect on later messages.
 //!
-//! Every message is one packet ([`envelope::INLINE_MAX`]), which is sent and received in `packet`.
-//! Longer bodies travel as shared memory. Only raw handles of ipc-channel inside of a user's value
-//! are sent and received by ipc-channel itself (`raw_handles`).
+//! Every message is one packet ([`envelope::INLINE_MAX`]), which `packet` sends and receives.
+//! Longer bodies travel as shared memory. ipc-channel itself sends and receives only raw handles of
+//! its own inside a user's value (`raw_handles`).
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -46,8 +46,8 @@ pub(crate) use raw_handles::{decode_with_raw_handles, drop_raw_handles, take_raw
 pub(crate) use shape::Shape;
 pub(crate) use shm_buffer::ShmBuffer;
 
-/// The most handles in one value. A packet has at most 64 descriptors, and an envelope needs some
-/// itself.
+/// The most handles in one value. A packet has at most 64 descriptors, of which the envelope needs
+/// some itself.
 pub(crate) const HANDLES_MAX: usize = 32;
 
 /// An object of the operating system inside a value.
@@ -57,12 +57,12 @@ pub(crate) enum WireHandle {
     Receiver(CheckedReceiver<()>),
     Memory(Memory),
     File(#[serde(with = "packet::file")] OwnedFd),
-    /// The memory of a channel's sender. Only a part of it is mapped.
+    /// The memory of a channel's sender. The receiver maps only a part of it.
     Ring(Memory),
 }
 
 impl WireHandle {
-    /// Returns a second handle of the same object, except for a receiver, which exists only once.
+    /// Returns a second handle of the same object; `None` for a receiver, which exists only once.
     pub(crate) fn try_clone(&self) -> Option<WireHandle> {
         match self {
             WireHandle::Receiver(_) => None,
@@ -70,8 +70,8 @@ impl WireHandle {
         }
     }
 
-    /// Returns a second handle, even of a receiver, unless descriptors are short. The caller makes
-    /// sure that only one of the two is ever decoded.
+    /// Returns a second handle, even of a receiver, unless descriptors are short. The caller must
+    /// make sure that only one of the two is ever decoded.
     pub(crate) fn duplicate(&self) -> Option<WireHandle> {
         Some(match self {
             WireHandle::Sender(sender) => WireHandle::Sender(sender.clone()),
@@ -83,7 +83,7 @@ impl WireHandle {
     }
 }
 
-/// Limits how often a side asks whether its peer is alive: [`is_due`](Pulse::is_due) returns true
+/// Limits how often a side checks whether its peer is alive: [`is_due`](Pulse::is_due) returns true
 /// at most every 5 ms.
 #[derive(Debug)]
 pub(crate) struct Pulse(Duration);
@@ -106,7 +106,7 @@ impl Pulse {
 }
 
 /// The pause of a loop that has no caller to return an error to. It tries again until the system
-/// has what it refuses now, because nothing reports when that is.
+/// grants what it refuses now, because no event reports that.
 #[derive(Debug, Default)]
 pub(crate) struct Retry {
     has_logged: bool,
@@ -129,7 +129,7 @@ impl Retry {
 pub(crate) enum Failure {
     /// The peer is gone.
     Gone,
-    /// The receiver has to read before there is room for the message. Nothing was sent.
+    /// There is no room for the message until the receiver reads. Nothing was sent.
     Full,
     /// This process has no room for the descriptors of a message. The message stays in the channel
     /// for a later call.
@@ -138,12 +138,12 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
-    /// For callers that treat every failure as an error of the system.
+    /// Converts it for callers that treat every failure as an error of the system.
     pub(crate) fn into_io(self) -> io::Error {
         match self {
             Failure::Io(error) => error,
             Failure::Full => io::ErrorKind::WouldBlock.into(),
-            // The error of the system for a process without a free descriptor.
+            // The system's error for a process without a free descriptor.
             Failure::Starved => io::Error::from_raw_os_error(libc::EMFILE),
             Failure::Gone => io::Error::other("the other process is gone"),
         }
@@ -191,7 +191,7 @@ pub(crate) fn send_within<M: Serialize, L: TimeLimit>(
 }
 
 /// Sends a doorbell. A receiver whose socket is full has something to read, so it wakes up without
-/// another one.
+/// this doorbell.
 pub(crate) fn ring<M: Serialize>(sender: &CheckedSender<M>, bell: &M) -> Result<(), Failure> {
     match send(sender, bell) {
         Err(Failure::Full) => Ok(()),
@@ -199,7 +199,7 @@ pub(crate) fn ring<M: Serialize>(sender: &CheckedSender<M>, bell: &M) -> Result<
     }
 }
 
-/// Returns the FNV-1a hash of a text, used as the fingerprint of a type's name.
+/// Returns the FNV-1a hash of a text, which serves as the fingerprint of a type's name.
 pub(crate) fn fingerprint(text: &str) -> u64 {
     text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)

@@ -2,8 +2,9 @@
 //!
 //! ipc-channel sends and receives on the same sockets, but it blocks while a socket's buffer is
 //! full, splits long messages, trusts the header of what it receives, and loses descriptors for
-//! which a process has no room. So messages are sent and received here. An end or memory inside of
-//! a message is written as the index of its descriptor among those that accompany the packet.
+//! which a process has no room. So this crate sends and receives messages itself, here. An end or
+//! memory inside a message is written as the index of its descriptor among those that accompany the
+//! packet.
 
 use std::cell::RefCell;
 use std::io;
@@ -17,7 +18,7 @@ use crate::ipc::codec::{Decoder, Encoder, Slice};
 use crate::ipc::region::Memory;
 use crate::sys::{self, PACKET_FDS, Packet};
 
-/// The descriptors of the message that is being encoded, which owns them.
+/// The descriptors of the message that is being encoded. The message owns them.
 struct Attached {
     fds: [RawFd; PACKET_FDS],
     /// `None` if no message is being encoded.
@@ -25,22 +26,22 @@ struct Attached {
 }
 
 thread_local! {
-    // Without a destructor, so that a message can be sent at any time in the life of a thread.
+    // It has no destructor, so that a message can be sent at any time in the life of a thread.
     static ATTACHED: RefCell<Attached> =
         const { RefCell::new(Attached { fds: [-1; PACKET_FDS], count: None }) };
     /// The descriptors of the message that is being decoded.
     static ARRIVED: RefCell<Vec<Option<OwnedFd>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// The longest packet that is accepted. Ours are far shorter, see
+/// The longest packet that is accepted. Packets of this crate are far shorter, see
 /// [`INLINE_MAX`](super::envelope::INLINE_MAX).
 const PACKET_MAX: usize = 128 << 10;
 
-/// The size of the header that ipc-channel writes before a message: the length of the packet, and
+/// The size of the header that ipc-channel writes before a message: the length of the packet and
 /// that of the message.
 const HEADER: usize = 2 * size_of::<usize>();
 
-/// Doorbells fit this many bytes.
+/// The size of a buffer that fits a doorbell.
 const SMALL: usize = 32;
 
 fn header(message: usize) -> [u8; HEADER] {
@@ -51,7 +52,7 @@ fn header(message: usize) -> [u8; HEADER] {
     header
 }
 
-/// Returns `true` if a packet of this length that begins with these bytes is a whole message.
+/// Returns whether a packet of this length, which begins with these bytes, is a whole message.
 pub(in crate::ipc::wire) fn is_whole_message(length: usize, begin: &[u8]) -> bool {
     (HEADER..=PACKET_MAX).contains(&length) && begin.starts_with(&header(length - HEADER))
 }
@@ -62,8 +63,8 @@ pub(in crate::ipc::wire) fn no_message(
     Failure::Io(io::Error::new(io::ErrorKind::InvalidData, why))
 }
 
-/// Sends one message, or nothing of it: [`Failure::Full`] if the receiver has to read before there
-/// is room. Never blocks.
+/// Sends one message, whole or not at all: [`Failure::Full`] if there is no room until the receiver
+/// reads. Never blocks.
 pub(crate) fn send<M: Serialize>(sender: &CheckedSender<M>, message: &M) -> Result<(), Failure> {
     let mut bytes = Vec::with_capacity(SMALL);
     bytes.resize(HEADER, 0);
@@ -125,7 +126,7 @@ pub(crate) fn deserialize_descriptor<'de, D: Deserializer<'de>>(
     arrived.ok_or_else(|| explain_de("a descriptor is missing, or named twice"))
 }
 
-/// A file inside of a message.
+/// Encoding of a file inside a message.
 pub(crate) mod file {
     use super::*;
 

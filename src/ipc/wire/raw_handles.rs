@@ -3,8 +3,8 @@
 //! They are not part of the encoding: they register themselves in ipc-channel's thread-locals, go
 //! with the next message that ipc-channel sends on this thread, and find their descriptors only
 //! while ipc-channel decodes a message. So they travel in an empty message of ipc-channel, in a
-//! channel of their own, and the value is decoded in the course of receiving it. The codec refuses
-//! them where they cannot work, which is everywhere but in a worker.
+//! channel of their own, and the value is decoded while that message is received. The codec refuses
+//! them wherever that cannot work, which is everywhere except in a worker.
 
 use std::cell::RefCell;
 use std::io;
@@ -24,8 +24,8 @@ use crate::sys;
 /// The sending end of a channel, and the descriptor of its receiving end.
 type Channel = (IpcSender<()>, OwnedFd);
 
-/// A channel through which messages are sent to see whether handles are attached. Hardly any have
-/// some, so one channel serves all starts of this process.
+/// A channel for messages that only show whether handles are attached. Hardly any value has some,
+/// so one channel serves all starts of this process.
 static PROBE: Mutex<Option<Channel>> = Mutex::new(None);
 
 fn channel() -> io::Result<Channel> {
@@ -36,20 +36,19 @@ fn channel() -> io::Result<Channel> {
 fn probe() -> io::Result<MutexGuard<'static, Option<Channel>>> {
     let mut probe = sys::lock(&PROBE);
     if probe.is_none() {
-        // The first message makes ipc-channel open a socket for a moment. If it gets none, no
-        // message can be sent in this process ever after.
+        // The first message makes ipc-channel open a socket for a moment. If that fails, this
+        // process can never send a message through ipc-channel.
         drop((sys::packet_pair()?, sys::packet_pair()?));
         *probe = Some(channel()?);
     }
     Ok(probe)
 }
 
-/// Sends what is attached to this thread's next message through the probe. Returns the receiving end
-/// of the channel that then contains it, if `keep` is true and there is anything.
+/// Sends what is attached to this thread's next message through the probe. If `keep` is true and
+/// something was attached, returns the receiving end of the channel that then contains it.
 fn pass_through_probe(keep: bool) -> io::Result<Option<OwnedFd>> {
     let mut probe = probe()?;
-    // Taken out for the moment: if a step below fails, the channel is dropped with what it
-    // contains.
+    // Taken out for now: if a step below fails, the channel is dropped with its content.
     let Some((sender, end)) = probe.take() else { return Ok(None) };
     no_panic("ipc-channel", || sender.send(()))?
         .map_err(|error| io::Error::other(error.to_string()))?;
@@ -69,14 +68,14 @@ pub(crate) fn take_raw_handles() -> io::Result<Option<OwnedFd>> {
     pass_through_probe(true)
 }
 
-/// Discards the raw handles that were encoded on this thread. Called once when a program begins, it
-/// also makes what is made once.
+/// Discards the raw handles that were encoded on this thread. A program calls it once at its
+/// beginning, because the first call also makes what is needed once.
 pub(crate) fn drop_raw_handles() -> io::Result<()> {
     pass_through_probe(false).map(drop)
 }
 
 thread_local! {
-    /// The value that is decoded in the course of receiving its raw handles.
+    /// The value that is decoded while its raw handles are received.
     static ENVELOPE: RefCell<Option<Envelope>> = const { RefCell::new(None) };
 }
 
@@ -99,7 +98,7 @@ struct Carried<T>(Result<T, DecodeError>);
 impl<'de, T: DeserializeOwned> Deserialize<'de> for Carried<T> {
     fn deserialize<D: Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
         let envelope = ENVELOPE.take().ok_or_else(|| D::Error::custom("there is no value"))?;
-        // User code, whose panics must be reported like any other.
+        // This runs user code, whose panics must be reported like any other.
         Ok(Carried(with_quiet(false, || envelope.decode())))
     }
 }

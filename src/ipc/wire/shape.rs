@@ -13,15 +13,15 @@ use crate::ipc::codec::Symmetry;
 use crate::ipc::wire::encoding::{self, SideData};
 use crate::sys;
 
-/// A sender's knowledge of the type that its receiver will decode. The sender chooses the form by
-/// it; the receiver reads the form from the first byte.
+/// What a sender knows about the type that its receiver will decode. The sender chooses the form
+/// accordingly; the receiver reads the form from the first byte.
 #[derive(Clone, Copy)]
 pub(crate) enum Shape {
     /// A type of this crate, which is known to be read as it is written.
     Own,
-    /// A type that only the receiver knows. Its values are described, and not tried.
+    /// A type that only the receiver knows. Its values are described, without a trial.
     Unknown,
-    /// A function, and not its result, since this is copied with each value that is sent.
+    /// A function and not its result, because this is copied with each value that is sent.
     User(fn() -> UserShape),
 }
 
@@ -32,7 +32,8 @@ pub(crate) struct UserShape {
     trial: Trial,
 }
 
-/// Decodes a value in the described form. Returns an error with the reason if that is not possible.
+/// Decodes a value in the described form. If that is not possible, returns an error with the
+/// reason.
 pub(in crate::ipc::wire) type Trial = fn(&[u8], &SideData) -> Result<(), String>;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,14 +41,14 @@ pub(in crate::ipc::wire) enum Form {
     Positional = 1,
     /// Positional, unless the value holds handles.
     PositionalWithoutHandles = 2,
-    /// Described, and tried: there is reason to think that not every value decodes.
+    /// Described, and tried: it is likely that not every value decodes.
     Described = 3,
     /// Described, because little is known of the type.
     DescribedOnly = 4,
 }
 
-/// The forms of the types that were used last, so that looking one up costs one load: a hash, with
-/// the form in its lowest bits.
+/// The forms of the types that were used last, so that a look-up costs one load. Each word is a
+/// hash, with the form in its lowest bits.
 static FORMS: [AtomicU64; 1024] = [const { AtomicU64::new(0) }; 1024];
 
 /// The forms of all types.
@@ -78,7 +79,7 @@ impl Shape {
         }
     }
 
-    /// Gives all later values the described form. Returns whether that is possible.
+    /// Sets the described form for all later values. Returns whether that is possible.
     pub(in crate::ipc::wire) fn set_described(self) -> bool {
         let Shape::User(shape) = self else { return false };
         shape().set(Form::Described);
@@ -123,7 +124,7 @@ impl UserShape {
 
     fn set(&self, form: Form) {
         let mut forms = sys::lock(&ALL_FORMS);
-        // Once described, always: the exploration of another thread may end later.
+        // Once described, always described: the exploration by another thread may end later.
         let form = *forms
             .entry(self.key)
             .and_modify(|known| {
@@ -139,7 +140,7 @@ impl UserShape {
 /// Returns the 61 bits of the id that are kept.
 #[inline]
 fn key_of(id: TypeId) -> u64 {
-    /// An id is a hash, and writes a part of itself.
+    /// A hasher that keeps a part of what it is given: a type's id is a hash already.
     struct PartHasher(u64);
     impl Hasher for PartHasher {
         #[inline]

@@ -6,7 +6,7 @@ use crate::ipc::codec::Spill;
 use crate::ipc::region::Region;
 use crate::ipc::wire::{Envelope, WireHandle};
 
-/// Grows to what the encoder announces, and at least twofold.
+/// Grows to the size that the encoder announces, and at least twofold.
 #[derive(Debug, Default)]
 pub(crate) struct ShmBuffer {
     region: Option<Region>,

@@ -9,12 +9,12 @@
 //! ```
 //!
 //! The worker takes an entry when it begins the task, and replies in the order of the tasks. So
-//! when its process dies, the parent knows which task it was running, and can recall all that it
-//! had not begun.
+//! when its process dies, the parent knows which task it was running, and can recall all tasks that
+//! it had not begun.
 //!
-//! A parent in poll mode wakes up by itself after a moment. The worker then does not ring for every
-//! reply, which would cost more than a task of a microsecond, but only when it has run out of tasks
-//! or has written many replies.
+//! A parent in poll mode wakes up by itself after a moment. So the worker does not ring for every
+//! reply, which would cost more than a task of a microsecond. It rings only when it has run out of
+//! tasks, or has written many replies.
 
 mod parent;
 mod worker;
@@ -49,7 +49,7 @@ enum ToParent {
 const LINE: usize = 128;
 const REPLIES_RING: usize = RING_BYTES;
 const WORKER_SLEEPS: usize = 2 * RING_BYTES;
-/// 0 while the parent is awake; else [`ASLEEP`] or [`POLLING`].
+/// 0 while the parent is awake; otherwise [`ASLEEP`] or [`POLLING`].
 const PARENT_SLEEPS: usize = 2 * RING_BYTES + LINE;
 /// How many parcels the parent has taken.
 const PARCELS_TAKEN: usize = 2 * RING_BYTES + 2 * LINE;
@@ -60,7 +60,7 @@ const POLLING: u64 = 2;
 
 /// In the tag of a task: its value comes as a parcel.
 const PARCEL_BIT: u32 = 1 << 15;
-/// In place of a task: the worker process ends here.
+/// In place of a task: the worker process must end here.
 const QUIT: u32 = PARCEL_BIT - 1;
 
 /// The kinds of replies.
@@ -72,7 +72,7 @@ mod tag {
     pub(crate) const BEGUN: u32 = 3;
 }
 
-/// Makes a link; the worker's end is to be sent to its process.
+/// Makes a link. The worker's end must be sent to its process.
 pub(crate) fn task_link() -> io::Result<(ParentEnd, WorkerEnd)> {
     let (to_worker, worker_receiver) = wire::channel()?;
     let (to_parent, parent_receiver) = wire::channel()?;

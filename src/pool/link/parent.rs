@@ -14,20 +14,20 @@ use crate::ipc::deadline::{Deadline, WaitEnd};
 use crate::ipc::doorbell::claim;
 use crate::ipc::parking::{SharedReceiver, SleepFlag};
 use crate::ipc::region::{Memory, Region};
-use crate::ipc::ring::{self, CAPACITY, Consumer, Corrupt, Producer};
+use crate::ipc::ring::{self, CAPACITY, Corrupt, RingConsumer, RingProducer};
 use crate::ipc::wire::{self, CheckedReceiver, CheckedSender, Envelope, Failure};
 use crate::process::TaskFailure;
 use crate::sys::lock;
 
-/// How often `tend` is called while there are no descriptors for a parcel.
+/// How often `tend` is called while this process has no descriptors for a parcel.
 const TEND_EVERY: Duration = Duration::from_millis(20);
 
 /// Any thread may push tasks; one thread, the worker's monitor, waits and drains.
 #[derive(Debug)]
 pub(crate) struct ParentEnd {
     region: Arc<Region>,
-    tasks: Mutex<Producer>,
-    replies: Mutex<Consumer>,
+    tasks: Mutex<RingProducer>,
+    replies: Mutex<RingConsumer>,
     receiver: SharedReceiver<ToParent>,
     to_worker: CheckedSender<ToWorker>,
     to_self: CheckedSender<ToParent>,
@@ -35,7 +35,7 @@ pub(crate) struct ParentEnd {
     /// The value of [`PARENT_SLEEPS`] while the monitor waits.
     sleep_mode: AtomicU64,
     interrupted: AtomicBool,
-    /// True if an interrupt is in the channel already: one is enough.
+    /// True if an unread interrupt is in the channel: one is enough.
     interrupt_unread: AtomicBool,
     ended: AtomicBool,
     /// True if the worker wrote something invalid into the ring of tasks.
@@ -55,11 +55,12 @@ pub(crate) enum Reply<'a> {
     Output(&'a [u8]),
     Parcel(Envelope),
     Failed(TaskFailure),
-    /// The task has begun. Written only for a task that came as a parcel; its result follows.
+    /// The task has begun. Written only for a task that came as a parcel; the task's result
+    /// follows.
     Begun,
 }
 
-/// The ring's tag for tasks of this worker type.
+/// Returns the ring's tag for tasks of this worker type.
 fn task_tag(number: u32) -> u32 {
     assert!(number < QUIT, "a program has fewer than {QUIT} workers");
     number
@@ -73,8 +74,8 @@ impl ParentEnd {
     ) -> io::Result<ParentEnd> {
         let region = Arc::new(Region::new(REGION_BYTES)?);
         Ok(ParentEnd {
-            tasks: Mutex::new(Producer::new(region.clone(), 0)),
-            replies: Mutex::new(Consumer::new(region.clone(), REPLIES_RING)),
+            tasks: Mutex::new(RingProducer::new(region.clone(), 0)),
+            replies: Mutex::new(RingConsumer::new(region.clone(), REPLIES_RING)),
             region,
             receiver: SharedReceiver::new(receiver),
             to_worker,
@@ -92,8 +93,8 @@ impl ParentEnd {
         self.region.memory()
     }
 
-    /// Writes tasks while there is room, and returns the position of the first one and their
-    /// number. The caller [rings](ParentEnd::ring) afterwards.
+    /// Writes tasks while there is room. Returns the position of the first one, and how many were
+    /// written. The caller [rings](ParentEnd::ring) afterwards.
     pub(crate) fn push<'a>(
         &self,
         number: u32,
@@ -109,12 +110,12 @@ impl ParentEnd {
     }
 
     /// Sends a task as a parcel, and returns its position; `None` if the worker is gone. Only for
-    /// an idle worker: its channel and ring are empty, so this does not block. The caller
+    /// an idle worker, whose channel and ring are empty, so this does not block. The caller
     /// [rings](ParentEnd::ring) afterwards.
     pub(crate) fn push_parcel(&self, number: u32, envelope: Envelope) -> io::Result<Option<u64>> {
         let tag = task_tag(number) | PARCEL_BIT;
         let envelope = envelope.with_inline_limit(PARCEL_INLINE)?;
-        // The parcel first: a worker that sees the entry finds the parcel in its channel.
+        // The parcel first, so that a worker that sees the entry finds the parcel in its channel.
         match wire::send(&self.to_worker, &ToWorker::Parcel(envelope)) {
             Ok(()) => {}
             Err(Failure::Gone) => return Ok(None),
@@ -135,7 +136,7 @@ impl ParentEnd {
     /// Wakes the worker if it sleeps.
     pub(crate) fn ring(&self) {
         if claim(self.region.atomic(WORKER_SLEEPS)) {
-            // A failure means that the worker is dead, which its monitor learns from the process.
+            // A failure means that the worker is dead. Its monitor learns that from the process.
             let _ = wire::ring(&self.to_worker, &ToWorker::Bell);
         }
     }
@@ -146,16 +147,16 @@ impl ParentEnd {
         self.checked(tasks.look()).is_ok() && tasks.is_taken(position)
     }
 
-    /// Takes back all tasks that have not begun, and returns how many of `positions`, which are in
-    /// the order of the ring, have.
+    /// Takes back all tasks that have not begun. Returns how many of `positions`, which must be in
+    /// the order of the ring, have begun.
     pub(crate) fn recall(&self, positions: impl Iterator<Item = u64>) -> Result<u64, Corrupt> {
         let taken_to = self.checked(lock(&self.tasks).recall())?;
         let begun = positions.filter(|&position| !ring::is_at_or_behind(position, taken_to));
         Ok(begun.count() as u64)
     }
 
-    /// A corrupt ring takes no task, and does not show which have begun. So the monitor is woken,
-    /// and finds that out when it drains.
+    /// A corrupt ring takes no task, and does not show which tasks have begun. So this wakes the
+    /// monitor, which finds out that the ring is corrupt when it drains.
     #[inline]
     fn checked<R>(&self, result: Result<R, Corrupt>) -> Result<R, Corrupt> {
         if result.is_err() && !self.corrupt.swap(true, Ordering::SeqCst) {
@@ -164,9 +165,9 @@ impl ParentEnd {
         result
     }
 
-    /// Blocks until there are replies, an [interrupt](ParentEnd::interrupt) or the worker's end; in
-    /// poll mode, until there are many replies or the worker is out of tasks. Until `deadline` at
-    /// most.
+    /// Blocks until there are replies, an [interrupt](ParentEnd::interrupt) or the worker's end. In
+    /// poll mode, blocks until there are many replies, or the worker is out of tasks. Blocks until
+    /// `deadline` at most.
     pub(crate) fn wait(&self, poll_mode: bool, deadline: Option<Instant>) {
         let sleep_mode = if poll_mode { POLLING } else { ASLEEP };
         self.sleep_mode.store(sleep_mode, Ordering::Relaxed);
@@ -185,8 +186,8 @@ impl ParentEnd {
         waiting > 0 && (!poll_mode || waiting >= CAPACITY as u64 / 4 || idle())
     }
 
-    /// Takes all replies that are there. While there are no descriptors for a parcel, it calls `tend`
-    /// from time to time.
+    /// Takes all replies that have arrived. While this process has no descriptors for a parcel,
+    /// calls `tend` from time to time.
     pub(crate) fn drain(
         &self,
         replies: &mut Replies,
@@ -211,15 +212,17 @@ impl ParentEnd {
         Ok(())
     }
 
-    /// The next parcel. The worker sends it before it writes the entry, so it is there, unless the
-    /// worker does not keep to the protocol. While this process has no descriptors for it, it waits.
+    /// Returns the next parcel. The worker sends it before it writes the entry, so it has arrived,
+    /// unless the worker violates the protocol. While this process has no descriptors for it, this
+    /// waits.
     fn next_parcel(&self, tend: &mut dyn FnMut()) -> Option<Envelope> {
         let next = || lock(&self.parcels).pop_front();
         let mut until = Some(Instant::now());
         loop {
             match self.receiver.wait(self, &Deadline::from(until), next) {
                 Ok(parcel) => return Some(parcel),
-                // One that stays in the socket is there, and there are no descriptors for it.
+                // The parcel has arrived, but stays in the socket because there are no descriptors
+                // for it.
                 Err(WaitEnd::Timeout(_)) if self.receiver.has_packet() => {}
                 Err(_) => return None,
             }
@@ -233,14 +236,14 @@ impl ParentEnd {
         self.interrupted.store(true, Ordering::SeqCst);
         if !self.interrupt_unread.swap(true, Ordering::SeqCst) {
             let sent = wire::send(&self.to_self, &ToParent::Interrupt);
-            // The worker has filled the channel, so there is something to read already.
+            // The worker has filled the channel, so there is already something to read.
             if sent.is_err() {
                 self.interrupt_unread.store(false, Ordering::SeqCst);
             }
         }
     }
 
-    /// Notes that the worker's process has ended, and interrupts the wait.
+    /// Records that the worker's process has ended, and interrupts the wait.
     pub(crate) fn set_ended(&self) {
         self.ended.store(true, Ordering::SeqCst);
         self.interrupt();
@@ -267,7 +270,8 @@ impl SleepFlag<ToParent> for ParentEnd {
             ToParent::Bell => return true,
             ToParent::Parcel(envelope) => {
                 let mut parcels = lock(&self.parcels);
-                // One more than a worker may send is dropped, and missed when its entry is read.
+                // If a worker sends more parcels than it may, the surplus is dropped, and found
+                // missing when its entry is read.
                 if (parcels.len() as u64) < PARCELS_MAX {
                     parcels.push_back(envelope);
                 }
@@ -295,8 +299,8 @@ impl Replies {
         Ok((ended, begun))
     }
 
-    /// Calls `each` for every reply. One that no worker writes is passed on as a failure, and makes
-    /// the call return an error at the end.
+    /// Calls `each` for every reply. A reply that no correct worker writes is passed on as a
+    /// failure, and makes the call return an error at the end.
     pub(crate) fn for_each(&mut self, mut each: impl FnMut(Reply<'_>)) -> Result<(), Corrupt> {
         let mut sound = Ok(());
         for entry in ring::entries(&self.bytes) {

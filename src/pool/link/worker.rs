@@ -14,7 +14,7 @@ use super::{
 use crate::ipc::deadline::{Forever, WaitEnd};
 use crate::ipc::parking::{SharedReceiver, SleepFlag};
 use crate::ipc::region::{Memory, Region};
-use crate::ipc::ring::{self, Consumer, Corrupt, Producer};
+use crate::ipc::ring::{self, Corrupt, RingConsumer, RingProducer};
 use crate::ipc::small_bytes::SmallBytes;
 use crate::ipc::wire::{
     self, CheckedReceiver, CheckedSender, EncodedValue, Envelope, Failure, Shape, SideData,
@@ -43,15 +43,15 @@ pub(crate) struct NextTask {
     /// The number of its worker type.
     pub(crate) number: u32,
     pub(crate) bytes: SmallBytes,
-    /// In place of the bytes.
+    /// The value, if it came as a parcel and not as bytes.
     pub(crate) parcel: Option<Envelope>,
 }
 
 /// The open end, in the worker process.
 #[derive(Debug)]
 pub(crate) struct Executor {
-    tasks: Consumer,
-    replies: Producer,
+    tasks: RingConsumer,
+    replies: RingProducer,
     parcels_sent: u64,
     /// Bytes of replies written since a polling parent was last rung.
     unannounced: usize,
@@ -79,13 +79,13 @@ impl WorkerEnd {
         WorkerEnd { parts: Mutex::new(parts) }
     }
 
-    /// `None` if it was opened or sent before, or is corrupt.
+    /// Returns `None` if it was opened or sent before, or is corrupt.
     pub(crate) fn open(&self) -> Option<Executor> {
         let parts = lock(&self.parts).take()?;
         let region = Arc::new(parts.memory.map_within(REGION_BYTES..=REGION_BYTES).ok()?);
         Some(Executor {
-            tasks: Consumer::new(region.clone(), 0),
-            replies: Producer::new(region.clone(), REPLIES_RING),
+            tasks: RingConsumer::new(region.clone(), 0),
+            replies: RingProducer::new(region.clone(), REPLIES_RING),
             parcels_sent: 0,
             unannounced: 0,
             channel: WorkerChannel {
@@ -102,7 +102,7 @@ impl SleepFlag<ToWorker> for WorkerChannel {
     fn arm(&self) {
         self.region.atomic(WORKER_SLEEPS).store(1, Ordering::Relaxed);
         fence(Ordering::SeqCst);
-        // A polling parent expects more replies, and no more follow for now. The flag comes first:
+        // A polling parent expects more replies, but for now no more follow. The flag comes first:
         // the parent that this wakes checks it, and must find that the worker is idle.
         self.ring_if(POLLING);
     }
@@ -123,12 +123,12 @@ impl SleepFlag<ToWorker> for WorkerChannel {
 }
 
 impl WorkerChannel {
-    /// Waits until `ready` returns a result. `None` if the parent is gone.
+    /// Waits until `ready` returns a result. Returns `None` if the parent is gone.
     fn wait<R>(&self, mut ready: impl FnMut() -> Option<R>) -> Option<R> {
         loop {
             match self.receiver.wait(self, &Forever, &mut ready) {
                 Ok(result) => return Some(result),
-                // A parcel stays until tasks have closed some descriptors.
+                // The parcel stays until tasks have closed some descriptors.
                 Err(WaitEnd::Failed(Failure::Starved)) => {}
                 Err(_) => return None,
             }
@@ -148,11 +148,11 @@ impl WorkerChannel {
 }
 
 impl Executor {
-    /// Begins the next task; blocks until there is one. `None` when the process is to end.
+    /// Begins the next task; blocks until there is one. Returns `None` when the process must end.
     pub(crate) fn next(&mut self) -> Option<NextTask> {
         let (tasks, channel) = (&mut self.tasks, &self.channel);
         let mut begin = || begin(tasks, channel).transpose();
-        // Mostly there is one, and a wait need not be set up.
+        // Usually there is one, so a wait need not be set up.
         let begun = begin().map_or_else(|| channel.wait(begin), Some)?;
         let (tag, bytes) = begun.ok().filter(|&(tag, _)| tag != QUIT)?;
         if tag & PARCEL_BIT == 0 {
@@ -223,15 +223,15 @@ impl Executor {
 
 /// Takes the next task if it is complete: a parcel's entry stays until its parcel has arrived.
 fn begin(
-    tasks: &mut Consumer,
+    tasks: &mut RingConsumer,
     channel: &WorkerChannel,
 ) -> Result<Option<(u32, SmallBytes)>, Corrupt> {
     while let Some(front) = tasks.front()? {
         if front.tag & PARCEL_BIT != 0 && lock(&channel.parcels).is_empty() {
             return Ok(None);
         }
-        // Read, then take: a task that was recalled in between fails to be taken, and what was read
-        // of it, perhaps overwritten by then, is thrown away.
+        // Read, then take. If the task was recalled in between, taking it fails, and what was read,
+        // which may have been overwritten by then, is discarded.
         let bytes = tasks.read(&front);
         if tasks.take(&front) {
             return Ok(Some((front.tag, bytes)));

@@ -4,7 +4,7 @@
 //! `worker_spawned`, `worker_ready`, any number of `complete` and `tend`, then `worker_exited` and
 //! `next_step`. Each holds the pool's lock. Transitions of submitters, of other monitors and of
 //! callers that cancel may come between any two of them, and the worker process runs concurrently
-//! with all.
+//! with all of them.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,28 +19,29 @@ use crate::pool::events::PoolEvent;
 use crate::sys;
 
 /// A worker that has begun none of its tasks for this long, and for their time limit, is replaced:
-/// its process is suspended, or does not keep to the protocol.
+/// its process is suspended, or violates the protocol.
 const UNRESPONSIVE: Duration = Duration::from_secs(1);
 
 impl<W: WorkerControl> State<W> {
-    /// The slot has a process, which has not run its initializer yet.
+    /// Called when the slot has a process, which has not run its initializer yet.
     pub(in crate::pool) fn worker_spawned(&mut self, index: usize, worker: &W) {
         let slot = &mut self.slots[index];
         slot.worker = Some(worker.clone());
         slot.starts += 1;
         (slot.given, slot.worn, slot.kill_reason) = (0, false, None);
-        // `stop` kills the workers of all slots. It found none here if it came before this.
+        // `stop` kills the workers of all slots. If it came before this call, it found none in this
+        // slot.
         if matches!(self.phase, Phase::Stopped) {
             worker.kill();
         }
     }
 
-    /// The initializer failed, and the process has ended.
+    /// Called when the initializer has failed, and the process has ended.
     pub(in crate::pool) fn worker_discarded(&mut self, index: usize) {
         self.slots[index].worker = None;
     }
 
-    /// The worker takes tasks from now on.
+    /// From now on, the worker takes tasks.
     pub(in crate::pool) fn worker_ready(
         &mut self,
         index: usize,
@@ -66,8 +67,8 @@ impl<W: WorkerControl> State<W> {
         self.schedule(now, effects);
     }
 
-    /// The worker has replied to its first `count` tasks; with `begun`, it has begun a parcel.
-    /// Returns those tasks, whose results the caller delivers.
+    /// Called when the worker has replied to its first `count` tasks and, with `begun`, has begun a
+    /// parcel. Returns those tasks, whose results the caller delivers.
     pub(in crate::pool) fn complete(
         &mut self,
         index: usize,
@@ -96,8 +97,8 @@ impl<W: WorkerControl> State<W> {
         ended
     }
 
-    /// What a monitor checks besides replies: the time limit, the wear of its worker, and whether
-    /// there is work for it. Returns when to check again.
+    /// Checks what replies do not show: the time limit, the wear of the worker, and whether there
+    /// is work for it. Returns when to check again.
     pub(in crate::pool) fn tend(
         &mut self,
         index: usize,
@@ -112,7 +113,7 @@ impl<W: WorkerControl> State<W> {
             let back = self.recall(index, effects);
             self.requeue(back);
         }
-        // First the queue: only a worker that got nothing from there may steal or quit.
+        // The queue comes first: only a worker that got nothing from it may steal or quit.
         self.schedule(now, effects);
         let again = self.find_work_or_quit(index, now, effects);
         [again, self.slots[index].deadline()].into_iter().flatten().min()
@@ -125,12 +126,12 @@ impl<W: WorkerControl> State<W> {
             return;
         }
         // Recall first, then kill. In the other order, the task could end and the next one begin
-        // before the signal arrives: it would die in its place.
+        // before the signal arrives, and that one would die in its place.
         let back = if slot.has_parcel() { Vec::new() } else { self.recall(index, effects) };
         let slot = &mut self.slots[index];
-        // If a second task has begun, the first one has ended in time, and its reply is in the ring:
-        // a worker writes it before it begins the next. So the monitor drains it before it asks
-        // again, unless the worker does not keep to that.
+        // If a second task has begun, the first one has ended in time, and its reply is in the
+        // ring, because a worker writes it before it begins the next task. So the monitor drains it
+        // before it asks again, unless the worker violates that rule.
         let was_overdue = slot.overdue.replace(slot.progress) == Some(slot.progress);
         if slot.count() == 1 || was_overdue {
             slot.kill(KillReason::TimeLimit);
@@ -145,8 +146,8 @@ impl<W: WorkerControl> State<W> {
         self.requeue(back);
     }
 
-    /// Finds work for an idle worker among the tasks of others, or makes it end if it is not
-    /// needed. Returns when to check again.
+    /// Finds work for an idle worker among the tasks of others. If the worker is not needed, makes
+    /// it end. Returns when to check again.
     fn find_work_or_quit(
         &mut self,
         index: usize,
@@ -168,7 +169,8 @@ impl<W: WorkerControl> State<W> {
         let slot = &mut self.slots[index];
         let is_used_up = max_tasks.is_some_and(|max| slot.given >= max);
         if is_done || is_used_up || slot.worn || slot.surplus {
-            // From here on the schedule gives it nothing, so `QUIT` is the last entry in its ring.
+            // From here on, the schedule gives the worker no task, so `QUIT` is the last entry in
+            // its ring.
             slot.status = SlotStatus::Quitting;
             if let Some(worker) = &slot.worker {
                 worker.quit();
@@ -180,7 +182,7 @@ impl<W: WorkerControl> State<W> {
         None
     }
 
-    /// The worker's process has ended, and all its replies have been taken.
+    /// Called when the worker's process has ended, and all its replies have been taken.
     pub(in crate::pool) fn worker_exited(
         &mut self,
         index: usize,
@@ -191,7 +193,7 @@ impl<W: WorkerControl> State<W> {
     ) {
         let slot = &mut self.slots[index];
         slot.note_progress(now);
-        // All replies were taken before, so what is in flight has no result: either it had not
+        // All replies were taken before, so a task in flight has no result: either it had not
         // begun, or the process ended while it ran.
         let (back, begun) = slot.take_all();
         let kill_reason = slot.kill_reason.take();
@@ -231,8 +233,9 @@ impl<W: WorkerControl> State<W> {
         self.schedule(now, effects);
     }
 
-    /// A worker did not start, or ended by itself while it was idle. The pool tries again, or gives
-    /// up: at once while it is built, later after too many failures in a row.
+    /// Called when a worker did not start, or ended by itself while it was idle. The pool tries
+    /// again, or gives up: at once while it is being built, later only after too many failures in a
+    /// row.
     pub(in crate::pool) fn worker_failed(&mut self, error: PoolError, effects: &mut Effects<W>) {
         if matches!(self.phase, Phase::Stopped) {
             return;
@@ -248,8 +251,8 @@ impl<W: WorkerControl> State<W> {
         }
     }
 
-    /// Returns whether the slot's monitor starts another process. If it leaves, the slot cannot be
-    /// used again before it has left.
+    /// Returns whether the slot's monitor should start another process. If it should leave instead,
+    /// the slot cannot be used again before it has left.
     pub(in crate::pool) fn next_step(&mut self, index: usize) -> NextStep {
         let slot = &mut self.slots[index];
         let leaves = match self.phase {
@@ -265,7 +268,7 @@ impl<W: WorkerControl> State<W> {
         NextStep::Restart { failures: self.failures }
     }
 
-    /// The slot's monitor leaves; returns whether it was the last one.
+    /// Called when the slot's monitor leaves. Returns whether it was the last one.
     pub(in crate::pool) fn monitor_left(&mut self, index: usize, effects: &mut Effects<W>) -> bool {
         self.slots[index].status = SlotStatus::Vacant;
         self.monitors -= 1;
@@ -296,9 +299,9 @@ impl<W: WorkerControl> State<W> {
     }
 }
 
-/// Returns whether another process sent the signal that ended this one. Such kills do not count as
-/// failures, since they do not repeat by themselves; a worker that ends by itself would do so
-/// again.
+/// Returns whether another process sent the signal that ended this one. Such a kill does not count
+/// as a failure, since it does not repeat by itself, whereas a worker that ends by itself would do
+/// so again.
 fn is_from_outside(reason: &ExitReason) -> bool {
     match reason {
         ExitReason::Killed { .. } => true,

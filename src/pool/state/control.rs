@@ -6,8 +6,8 @@ use std::io;
 use crate::ipc::ring::Corrupt;
 use crate::ipc::wire::Envelope;
 
-/// A handle to a running worker. The state calls all but `ring` and `interrupt` under the pool's
-/// lock; none of those blocks.
+/// A handle to a running worker. The state calls everything except `ring` and `interrupt` under the
+/// pool's lock, and none of those calls blocks.
 pub(in crate::pool) trait WorkerControl: Clone {
     fn pid(&self) -> u32;
 

@@ -7,8 +7,8 @@ use crate::error::{PoolError, TaskError};
 use crate::pool::batch::TaskRange;
 use crate::pool::events::PoolEvent;
 
-/// Collected under the pool's lock; carried out without it, since it runs code of the user (wakers,
-/// a logger) and makes system calls.
+/// Collected under the pool's lock, and carried out without it, because that runs user code
+/// (wakers, a logger) and makes system calls.
 #[derive(Debug)]
 pub(in crate::pool) struct Effects<W> {
     is_watched: bool,
@@ -16,14 +16,14 @@ pub(in crate::pool) struct Effects<W> {
     interrupts: Vec<W>,
     pub(in crate::pool) failed: Vec<(TaskRange, TaskError)>,
     pub(in crate::pool) events: Vec<PoolEvent>,
-    /// Failed starts that are tried again, to be logged.
+    /// Failed starts that will be tried again, to be logged.
     pub(in crate::pool) retried: Vec<Arc<PoolError>>,
-    /// Something changed that threads wait for at the condition variable.
+    /// True if something changed that threads wait for at the condition variable.
     pub(super) wake_waiters: bool,
 }
 
 impl<W: WorkerControl> Effects<W> {
-    /// Events are collected only if the pool has a listener.
+    /// Collects events only if the pool has a listener.
     pub(in crate::pool) fn new(is_watched: bool) -> Effects<W> {
         Effects {
             is_watched,
@@ -62,7 +62,7 @@ impl<W: WorkerControl> Effects<W> {
         self.wake_waiters
     }
 
-    /// Rings workers and interrupts monitors. The caller holds no lock.
+    /// Rings workers and interrupts monitors. The caller must hold no lock.
     pub(in crate::pool) fn wake_workers(&mut self) {
         for worker in self.rings.drain(..) {
             worker.ring();

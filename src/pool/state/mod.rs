@@ -13,15 +13,16 @@
 //! even if its result, the end of its worker, a cancellation and the end of the pool coincide.
 //!
 //! Workers run concurrently with every transition: each takes entries from its ring and writes
-//! replies. So a slot that has tasks in flight is always a little behind. Whether a task has begun
-//! is certain only after a recall, which shuts the ring: a worker's take then succeeds or fails as
-//! a whole. What stays in flight after it has begun; what came back never will in that worker.
+//! replies. So a slot that has tasks in flight always lags a little. Whether a task has begun is
+//! certain only after a recall, which shuts the ring: a worker's take then succeeds or fails as a
+//! whole. A task that stays in flight after a recall has begun, and one that came back will never
+//! begin in that worker.
 //!
-//! The state is passive: a transition decides, and records in [`Effects`] what is to be done once
-//! the lock is released. It reads no clock. What it does to workers under the lock, it does through
+//! The state is passive: a transition decides, and records in [`Effects`] what to do once the lock
+//! is released. It reads no clock. What it does to workers under the lock, it does through
 //! [`WorkerControl`]: writing into a ring and recalling from it must be one step with the move of
 //! the task. So must sending a parcel, the only message under the lock. It cannot block, since it
-//! is at most a kilobyte and goes to an idle worker, whose channel is empty.
+//! has at most a kilobyte and goes to an idle worker, whose channel is empty.
 
 mod complete;
 mod control;
@@ -56,8 +57,8 @@ pub(super) struct State<W> {
     slots: Vec<WorkerSlot<W>>,
     /// The number of workers that should be active.
     workers: usize,
-    /// Since a task last ended: how many starts failed, and how many idle workers ended by
-    /// themselves.
+    /// How many starts have failed, and how many idle workers have ended by themselves, since a
+    /// task last ended.
     failures: u32,
     /// How many threads and tasks wait until the pool is not full.
     waiting_submitters: usize,
@@ -78,14 +79,14 @@ pub(super) struct Limits {
 
 #[derive(Clone, Debug)]
 pub(super) enum Phase {
-    /// Until all workers have started for the first time.
+    /// Some workers have not started for the first time yet.
     Building,
     Open,
-    /// Takes no more tasks, and finishes those that it has.
+    /// Accepts no more tasks, and finishes those that it has.
     Closing,
     /// Finishes nothing.
     Stopped,
-    /// Gave up: queued tasks have failed, and running ones may end.
+    /// Gave up: queued tasks have failed, and running tasks may end.
     Broken(Arc<PoolError>),
 }
 
@@ -99,7 +100,7 @@ pub(super) enum PoolEnd {
 /// The next step of a monitor whose worker has ended or did not start.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum NextStep {
-    /// Start a process; the number of failures in a row decides on the pause before.
+    /// Start a process. The number of failures in a row determines the pause before the start.
     Restart {
         failures: u32,
     },
@@ -132,7 +133,7 @@ impl<W: WorkerControl> State<W> {
         matches!(self.phase, Phase::Building | Phase::Open)
     }
 
-    /// Returns whether the pool finishes what it has, and accepts no more.
+    /// Returns whether the pool finishes the tasks that it has, and accepts no more.
     fn is_finishing(&self) -> bool {
         matches!(self.phase, Phase::Closing | Phase::Broken(_))
     }
@@ -147,7 +148,7 @@ impl<W: WorkerControl> State<W> {
         self.monitors == 0
     }
 
-    /// How many tasks have not ended.
+    /// Returns how many tasks have not ended.
     fn unfinished(&self) -> u64 {
         self.queued + self.slots.iter().map(WorkerSlot::count).sum::<u64>()
     }
@@ -171,7 +172,7 @@ impl<W: WorkerControl> State<W> {
         workers.map(WorkerControl::pid).collect()
     }
 
-    /// The process that runs the task of this sink.
+    /// Returns the pid of the process that runs the task of this sink.
     pub(super) fn pid_of(&self, sink: &Arc<dyn Sink>) -> Option<u32> {
         let is_its =
             |slot: &&WorkerSlot<W>| slot.running().is_some_and(|range| range.batch.is_for(sink));
@@ -183,7 +184,8 @@ impl<W: WorkerControl> State<W> {
         self.slots[index].name.clone()
     }
 
-    /// Queued tasks, tasks in flight, restarts, and one entry for each slot in use.
+    /// Returns the number of queued tasks, of tasks in flight and of restarts, and one entry for
+    /// each slot in use.
     pub(super) fn stats(&self, now: Instant) -> (u64, u64, u64, Vec<WorkerStats>) {
         let used = || self.slots.iter().filter(|slot| slot.status != SlotStatus::Vacant);
         let restarts = self.slots.iter().map(|slot| slot.starts.saturating_sub(1));
@@ -218,7 +220,8 @@ impl<W: WorkerControl> State<W> {
         Ok(true)
     }
 
-    /// A thread or task waits until the pool is not full (`delta` 1), or stopped to (-1).
+    /// Called when a thread or task begins to wait until the pool is not full (`delta` 1), or stops
+    /// doing so (-1).
     pub(super) fn count_waiting_submitter(&mut self, delta: isize) {
         self.waiting_submitters = self.waiting_submitters.saturating_add_signed(delta);
     }
@@ -228,7 +231,7 @@ impl<W: WorkerControl> State<W> {
         if self.waiting_submitters > 0 { self.room() } else { 0 }
     }
 
-    /// Puts ranges back where they came from: in front of everything that is queued.
+    /// Puts ranges back where they came from, before everything that is queued.
     fn requeue(&mut self, ranges: Vec<TaskRange>) {
         for range in ranges.into_iter().rev() {
             self.queued += range.len();
@@ -236,8 +239,8 @@ impl<W: WorkerControl> State<W> {
         }
     }
 
-    /// Takes back what a worker has not begun. The caller must requeue or fail it before the lock
-    /// is released, since meanwhile it is in no place.
+    /// Takes back what a worker has not begun. The caller must requeue or fail these tasks before
+    /// the lock is released, since until then they are in no place.
     fn recall(&mut self, index: usize, effects: &mut Effects<W>) -> Vec<TaskRange> {
         let slot = &mut self.slots[index];
         let back = slot.recall();
@@ -245,7 +248,7 @@ impl<W: WorkerControl> State<W> {
         back
     }
 
-    /// Ends all tasks of a sink that have not begun; with `kill`, those that run as well.
+    /// Ends all tasks of a sink that have not begun and, with `kill`, those that are running.
     pub(super) fn cancel(
         &mut self,
         sink: &Arc<dyn Sink>,
@@ -274,8 +277,8 @@ impl<W: WorkerControl> State<W> {
                 self.recall(index, effects)
             };
             let slot = &mut self.slots[index];
-            // Only the last task that has begun can be running; those before it have ended, and
-            // their replies are on the way.
+            // Only the last task that has begun can be running. Those before it have ended, and
+            // their replies are on their way.
             let runs = slot.in_flight().last().is_some_and(is_its);
             if kill && runs {
                 slot.kill(KillReason::Cancelled);
@@ -300,10 +303,11 @@ impl<W: WorkerControl> State<W> {
         }
     }
 
-    /// Ends the pool at once, and returns how many tasks that drops; 0 if it was stopped before.
+    /// Ends the pool at once, and returns how many tasks that drops. Returns 0 if the pool was
+    /// stopped before.
     ///
-    /// A worker that is being started has no entry in its slot yet: `worker_spawned` finds the
-    /// phase and kills it. Tasks in flight end when their monitors see that the processes have
+    /// A worker that is being started has no entry in its slot yet. `worker_spawned` checks the
+    /// phase, and kills it. Tasks in flight end when their monitors see that the processes have
     /// ended.
     pub(super) fn stop(&mut self, effects: &mut Effects<W>) -> u64 {
         if matches!(self.phase, Phase::Stopped) {
@@ -319,7 +323,7 @@ impl<W: WorkerControl> State<W> {
         dropped
     }
 
-    /// Gives up: queued tasks fail, and running ones may end.
+    /// Gives up: queued tasks fail, and running tasks may end.
     fn give_up(&mut self, cause: Arc<PoolError>, effects: &mut Effects<W>) {
         if self.is_over() {
             return;
@@ -331,7 +335,7 @@ impl<W: WorkerControl> State<W> {
         effects.wake_waiters = true;
     }
 
-    /// Returns the cause for which it gave up, and drops its own reference to it.
+    /// Returns why the pool gave up, and drops its own reference to that cause.
     pub(super) fn take_cause(&mut self) -> Option<Arc<PoolError>> {
         match std::mem::replace(&mut self.phase, Phase::Stopped) {
             Phase::Broken(cause) => Some(cause),
@@ -339,7 +343,7 @@ impl<W: WorkerControl> State<W> {
         }
     }
 
-    /// Fails all queued tasks. The pool is over.
+    /// Fails all queued tasks, because the pool is over.
     fn fail_queue(&mut self, effects: &mut Effects<W>) {
         self.queued = 0;
         for range in std::mem::take(&mut self.queue) {
@@ -348,7 +352,7 @@ impl<W: WorkerControl> State<W> {
         }
     }
 
-    /// The error of a task that is dropped at the end of the pool.
+    /// Returns the error of a task that is dropped at the end of the pool.
     fn dropped(&self, task: &'static str) -> TaskError {
         match &self.phase {
             Phase::Broken(cause) => TaskError::Broken { task, cause: cause.clone() },
@@ -356,15 +360,15 @@ impl<W: WorkerControl> State<W> {
         }
     }
 
-    /// Interrupts all monitors: something has changed that is no reply.
+    /// Interrupts all monitors, because something other than a reply has changed.
     fn interrupt_all(&self, effects: &mut Effects<W>) {
         for slot in &self.slots {
             effects.interrupt(slot.worker.as_ref());
         }
     }
 
-    /// Changes the number of workers, and returns the slots that need a monitor, which are counted
-    /// as monitored already.
+    /// Changes the number of workers. Returns the slots that need a monitor; they already count as
+    /// monitored.
     pub(super) fn resize(
         &mut self,
         workers: usize,
@@ -389,8 +393,8 @@ impl<W: WorkerControl> State<W> {
         for slot in &mut self.slots {
             used += usize::from(is_used(slot) && !slot.surplus);
         }
-        // The first slots stay, so that names stay low. A surplus slot may stay after all, unless
-        // its end has been decided.
+        // The first slots stay, so that the numbers in names stay low. A surplus slot may stay
+        // after all, unless its end has been decided.
         for slot in &mut self.slots {
             if used < wanted
                 && slot.surplus
@@ -426,7 +430,7 @@ impl<W: WorkerControl> State<W> {
         new
     }
 
-    /// These slots get no monitor, since no thread could be made.
+    /// Records that these slots get no monitor, because no thread could be started.
     pub(super) fn abandon(&mut self, slots: &[usize], effects: &mut Effects<W>) {
         for &index in slots {
             self.slots[index].status = SlotStatus::Vacant;

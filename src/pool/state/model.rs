@@ -1,7 +1,7 @@
 //! The state, driven through histories without processes.
 //!
-//! A [`FakeWorker`] has a ring that holds a few tasks; what the real one would do concurrently
-//! (begin a task, finish it, die) are steps of the history. Nothing sleeps: a worker that was not
+//! A [`FakeWorker`] has a ring that holds a few tasks. What a real worker would do concurrently
+//! (begin a task, finish it, die) is a step of the history. Nothing sleeps: a worker that was not
 //! rung begins nothing, and a monitor that was not woken sees nothing, so a history that cannot
 //! continue has lost a wake-up. After each step, every task must be in exactly one place.
 
@@ -32,16 +32,17 @@ struct Fake {
     head: u64,
     tail: u64,
     running: Option<u64>,
-    /// Tasks that it has finished, and whether it has begun a parcel, as not yet drained.
+    /// Tasks that it has finished, and whether it has begun a parcel, as far as that is not drained
+    /// yet.
     replies: Vec<u64>,
     begun_parcel: bool,
     has_parcel: bool,
     is_asleep: bool,
-    /// Asked to end, signalled, ended.
+    /// Whether it was asked to end, was signalled, has ended.
     quits: bool,
     is_killed: bool,
     reason: Option<ExitReason>,
-    /// Its monitor has seen its end.
+    /// True once its monitor has seen its end.
     is_reaped: bool,
     is_interrupted: bool,
     refuses_parcels: bool,
@@ -94,7 +95,7 @@ impl WorkerControl for FakeWorker {
         let mut fake = lock(&self.0);
         fake.ring.clear();
         fake.tail = fake.head;
-        // It may have fallen asleep meanwhile.
+        // It may have fallen asleep in the meantime.
         fake.is_asleep = true;
         Ok(positions.filter(|&position| position < fake.head).count() as u64)
     }
@@ -153,14 +154,15 @@ enum Step {
         timeout: Option<u64>,
         is_parcel: bool,
     },
-    /// Cancels the latest submission that has not ended; with `true`, the tasks that run, too.
+    /// Cancels the latest submission that has not ended; with `true`, also the tasks that are
+    /// running.
     Cancel(bool),
     /// A worker begins its next task, or falls asleep.
     Begin(usize),
     Finish(usize),
     Crash(usize),
     KilledFromOutside(usize),
-    /// The signal of the pool arrives.
+    /// A signal that the pool has sent arrives.
     Die(usize),
     /// A turn of the slot's monitor, if it is awake.
     Turn(usize),
@@ -183,7 +185,7 @@ struct World {
 }
 
 impl World {
-    /// A pool whose workers are all ready.
+    /// Returns a pool whose workers are all ready.
     fn new(workers: usize, limits: Limits) -> World {
         let mut world = World {
             state: State::new("model".to_owned(), limits),
@@ -545,7 +547,7 @@ impl World {
         assert_eq!(state.monitors, self.monitors.len(), "{steps:?}");
     }
 
-    /// Lets everything happen that can without a decision of the caller, until the pool has ended.
+    /// Lets everything happen that needs no decision of the caller, until the pool has ended.
     fn run_to_the_end(&mut self) {
         for _ in 0..10_000 {
             if self.state.has_ended() {

@@ -1,13 +1,13 @@
 //! The schedule: which worker gets which tasks, and how many at once.
 //!
-//! A worker has about two milliseconds of work in its ring, by the measured cost of its tasks: a
-//! single long task, or thousands of tiny ones. So it never waits for its next task, and yet little
-//! is given away too early. If a task takes longer than those before it, so that the tasks in its
-//! ring were given to the wrong worker, they are recalled for one that is idle.
+//! By the measured cost of its tasks, a worker has about two milliseconds of work in its ring: a
+//! single long task, or thousands of tiny ones. So it never waits for its next task, and yet few
+//! tasks are given away too early. If a task takes longer than those before it, the tasks after it
+//! in the ring turn out to be with the wrong worker, and are recalled for one that is idle.
 //!
-//! The numbers here may be out of date: a worker may have ended tasks whose replies its monitor has
-//! not drained. That makes a slot look more loaded than it is, never less, so at worst a task waits
-//! for the next `complete`, which schedules again.
+//! The numbers here may be out of date, because a worker may have ended tasks whose replies its
+//! monitor has not drained. That makes a slot look more loaded than it is, never less. So at worst
+//! a task waits for the next `complete`, which schedules again.
 
 use std::time::{Duration, Instant};
 
@@ -19,17 +19,18 @@ use crate::error::{EncodeError, TaskError};
 
 /// How much work a worker has in its ring, in nanoseconds.
 const AHEAD: f64 = 2e6;
-/// How many tasks are in one ring at most.
+/// The most tasks in one ring.
 const TASKS_MAX: u64 = 4096;
 /// A share is at least this fraction of what a worker may have.
 const SHARES: u64 = 16;
-/// A task of this cost, in nanoseconds, waits in the queue and not in a ring after another one.
+/// A task of at least this cost, in nanoseconds, waits in the queue and not in a ring behind
+/// another task.
 const LONG: f64 = 20e6;
 /// A worker without progress for this long gets no further task.
 const STALLED: Duration = Duration::from_millis(10);
-/// This much work in another worker's ring, in nanoseconds, is worth being recalled at once.
+/// It is worth recalling this much work, in nanoseconds, from another worker's ring at once.
 const WORTH: f64 = 200e3;
-/// After this long without progress, any work in its ring is worth being recalled.
+/// After this long without progress, it is worth recalling any work in the ring.
 const STUCK: Duration = Duration::from_millis(2);
 
 /// The outcome of an attempt to give the first queued task to a worker.
@@ -37,12 +38,13 @@ enum Given {
     Some,
     /// The task was dropped.
     Failed,
-    /// The worker took none: its ring is full, or it is about to be found dead.
+    /// The worker took none: its ring is full, or it will soon be found dead.
     None,
 }
 
 impl<W: WorkerControl> State<W> {
-    /// How many tasks of this worker type a worker may have, the running one included.
+    /// Returns how many tasks of this worker type a worker may have, including the one that is
+    /// running.
     pub(in crate::pool) fn target(&self, number: u32) -> u64 {
         match self.costs.get(&number) {
             None => 2,
@@ -51,7 +53,7 @@ impl<W: WorkerControl> State<W> {
         }
     }
 
-    /// `count` tasks of this worker type took `span`.
+    /// Records that `count` tasks of this worker type took `span`.
     pub(super) fn note_cost(&mut self, number: u32, span: Duration, count: u64) {
         let sample = span.as_nanos() as f64 / count as f64;
         let cost = self.costs.entry(number).or_insert(sample);
@@ -59,10 +61,10 @@ impl<W: WorkerControl> State<W> {
     }
 
     /// Gives queued tasks to workers while there are both. Every transition that queues a task or
-    /// frees a worker ends with it, so none waits while a worker is idle.
+    /// frees a worker ends with this, so no task waits while a worker is idle.
     pub(super) fn schedule(&mut self, now: Instant, effects: &mut Effects<W>) {
         if self.is_over() {
-            // For what a worker had not begun when the pool ended.
+            // Tasks that a worker had not begun when the pool ended.
             self.fail_queue(effects);
         }
         loop {
@@ -89,8 +91,9 @@ impl<W: WorkerControl> State<W> {
         }
     }
 
-    /// If the pool finishes and nothing is queued, idle workers are to end: the spares, for one,
-    /// which no reply of their own ever makes their monitors check.
+    /// If the pool is finishing and no task is queued, interrupts the monitors of idle workers, so
+    /// that these end. Spares need this, because no reply of theirs ever makes their monitors
+    /// check.
     fn interrupt_idle(&self, effects: &mut Effects<W>) {
         if self.is_finishing() {
             for slot in self.slots.iter().filter(|slot| slot.is_idle()) {
@@ -106,13 +109,13 @@ impl<W: WorkerControl> State<W> {
         }
     }
 
-    /// The worker with the fewest tasks among those that may take one.
+    /// Returns the worker with the fewest tasks among those that may take one.
     fn least_loaded(&self, is_parcel: bool, target: u64, now: Instant) -> Option<usize> {
         let takes_one = |slot: &WorkerSlot<W>| {
             let max_tasks = self.limits.max_tasks;
             let is_open = slot.is_open() && max_tasks.is_none_or(|max| slot.given < max);
-            // A parcel goes to an idle worker only, and nothing is given on top of one: the channel
-            // then never fills up, and a recall never has to take a message back.
+            // A parcel goes only to an idle worker, which gets no other task meanwhile. So the
+            // channel never fills up, and a recall never has to take a message back.
             let on_top = || {
                 !is_parcel
                     && !slot.has_parcel()
@@ -129,8 +132,8 @@ impl<W: WorkerControl> State<W> {
     fn give(&mut self, index: usize, target: u64, now: Instant, effects: &mut Effects<W>) -> Given {
         let active = self.active().max(1) as u64;
         let slot = &mut self.slots[index];
-        // Shares that get smaller towards the end of the queue, so that all workers end at about
-        // the same time; but not one by one if the tasks are tiny.
+        // Shares get smaller towards the end of the queue, so that all workers end at about the
+        // same time; but tiny tasks are not given out one by one.
         let share = self.queued.div_ceil(2 * active).max(target / SHARES);
         let share = share.min(target - slot.count().min(target)).max(1);
         let max_tasks = self.limits.max_tasks;
@@ -154,8 +157,8 @@ impl<W: WorkerControl> State<W> {
         let (position, count) = match pushed {
             Ok(pushed) => pushed.unwrap_or_default(),
             Err(error) => {
-                // The system refused memory or a descriptor. To wait until it has some could be
-                // forever: nothing may happen in the pool that makes it try again.
+                // The system refused memory or a descriptor. Waiting for it could take forever,
+                // because nothing in the pool need ever happen that would try again.
                 self.queued -= range.len();
                 let task = range.name();
                 let cause = EncodeError::of(task, error.to_string());
@@ -167,7 +170,7 @@ impl<W: WorkerControl> State<W> {
         if count > 0 {
             let given = range.split(count);
             if given.batch.spec.timeout.is_some() && slot.count() == 0 {
-                // The monitor sleeps without a deadline, and must learn that there is one.
+                // The monitor sleeps without a deadline, and must learn that there is one now.
                 effects.interrupt(Some(&worker));
             }
             slot.note_given(given, position, now);
@@ -179,8 +182,8 @@ impl<W: WorkerControl> State<W> {
         if count > 0 { Given::Some } else { Given::None }
     }
 
-    /// For an idle worker while others have tasks that they have not begun: recalls those of one
-    /// worker into the queue, or returns when to check again.
+    /// For an idle worker, while others have tasks that they have not begun. Recalls the tasks of
+    /// one worker into the queue, or returns when to check again.
     pub(super) fn steal(
         &mut self,
         thief: usize,
@@ -205,8 +208,8 @@ impl<W: WorkerControl> State<W> {
             return Some(now + STUCK);
         }
         let back = self.recall(victim, effects);
-        // If nothing came back, all of it has begun and its replies have not been drained. That is
-        // not worth another attempt before they could have been.
+        // If nothing came back, all of it has begun, and its replies have not been drained. Another
+        // attempt is useless until they could have been.
         let again = back.is_empty().then(|| now + STUCK);
         self.requeue(back);
         again

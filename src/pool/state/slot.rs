@@ -8,12 +8,12 @@ use super::control::WorkerControl;
 use crate::ipc::ring;
 use crate::pool::batch::TaskRange;
 
-/// The place of one worker; its processes come and go.
+/// The place of one worker, whose processes come and go.
 #[derive(Debug)]
 pub(in crate::pool) struct WorkerSlot<W> {
     pub(super) name: Arc<str>,
     pub(super) status: SlotStatus,
-    /// `None` while no process runs.
+    /// `None` while no process is running.
     pub(super) worker: Option<W>,
     /// Tasks that were written into its ring and have not ended, in the order of the ring.
     in_flight: VecDeque<InFlight>,
@@ -23,32 +23,32 @@ pub(in crate::pool) struct WorkerSlot<W> {
     pub(super) progress: Instant,
     /// The last `progress` at whose time limit more than one task had begun.
     pub(super) overdue: Option<Instant>,
-    /// Since when it has had tasks in its ring, and begun none.
+    /// Since when it has had tasks in its ring and has begun none of them.
     pub(super) unresponsive_since: Option<Instant>,
     /// Set once the pool has killed the worker because of its task.
     pub(super) kill_reason: Option<KillReason>,
-    /// To be replaced when it is idle.
+    /// True if the worker must be replaced when it is idle.
     pub(super) worn: bool,
-    /// To be given up when it is idle.
+    /// True if the slot must be given up when it is idle.
     pub(super) surplus: bool,
-    /// How many tasks the present process was given and has not handed back.
+    /// How many tasks the current process was given and has not handed back.
     pub(super) given: u64,
     /// How many tasks have ended in this slot.
     pub(super) done: u64,
     pub(super) busy: Duration,
     /// How many processes were started in this slot.
     pub(super) starts: u64,
-    /// When the present process became ready.
+    /// When the current process became ready.
     pub(super) ready_since: Instant,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::pool) enum SlotStatus {
-    /// Not in use: no monitor.
+    /// Not in use: it has no monitor.
     Vacant,
     /// A monitor is starting its process.
     Starting,
-    /// Ready, and waiting to take the place of another.
+    /// Ready, and waiting to replace another worker.
     Spare,
     Active,
     /// Its process was asked to end, or its monitor is about to leave.
@@ -73,7 +73,7 @@ struct InFlight {
 }
 
 impl InFlight {
-    /// The positions of its tasks that have not ended.
+    /// Returns the positions of its tasks that have not ended.
     fn positions(&self) -> impl Iterator<Item = u64> {
         let mut at = self.position.unwrap_or_default();
         (self.start..self.range.to)
@@ -119,7 +119,7 @@ impl<W: WorkerControl> WorkerSlot<W> {
         };
     }
 
-    /// How many tasks it has: the one that runs, and those in its ring.
+    /// Returns how many tasks it has: the one that is running, and those in its ring.
     pub(super) fn count(&self) -> u64 {
         self.count
     }
@@ -141,7 +141,7 @@ impl<W: WorkerControl> WorkerSlot<W> {
             && !self.surplus
     }
 
-    /// Notes a range that was written into the ring.
+    /// Records that a range was written into the ring.
     pub(super) fn note_given(&mut self, range: TaskRange, position: u64, now: Instant) {
         if self.count == 0 {
             self.progress = now;
@@ -151,7 +151,7 @@ impl<W: WorkerControl> WorkerSlot<W> {
         self.in_flight.push_back(InFlight { start: range.from, range, position: Some(position) });
     }
 
-    /// The first task has ended, or the worker's process has.
+    /// Records that the first task has ended, or the worker's process has.
     pub(super) fn note_progress(&mut self, now: Instant) {
         if self.count > 0 {
             self.busy += now.saturating_duration_since(self.progress);
@@ -190,7 +190,7 @@ impl<W: WorkerControl> WorkerSlot<W> {
             .filter(|in_flight| in_flight.position.is_some())
             .flat_map(InFlight::positions);
         // A corrupt ring does not show what has begun. Then all of it counts as begun, since no
-        // task may run twice; the monitor kills the worker.
+        // task may run twice, and the monitor kills the worker.
         let Ok(begun) = worker.recall(positions) else {
             return Vec::new();
         };
@@ -213,8 +213,8 @@ impl<W: WorkerControl> WorkerSlot<W> {
         back
     }
 
-    /// Takes out all tasks: recalled ones that have not begun, and those that have. The worker's
-    /// process has ended.
+    /// Takes out all tasks: those that have not begun, by a recall, and those that have. For a
+    /// worker whose process has ended.
     pub(super) fn take_all(&mut self) -> (Vec<TaskRange>, Vec<TaskRange>) {
         let back = self.recall();
         self.count = 0;
@@ -222,12 +222,12 @@ impl<W: WorkerControl> WorkerSlot<W> {
         (back, begun.collect())
     }
 
-    /// The task that runs or will run next, and those that follow it.
+    /// Returns the task that is running or will run next, and those that follow it.
     pub(super) fn first(&self) -> Option<&TaskRange> {
         self.in_flight().next()
     }
 
-    /// The task that runs, if the worker has begun one.
+    /// Returns the task that is running, if the worker has begun one.
     pub(super) fn running(&self) -> Option<&TaskRange> {
         let (first, worker) = (self.in_flight.front()?, self.worker.as_ref()?);
         let has_begun = match first.position {
@@ -243,21 +243,21 @@ impl<W: WorkerControl> WorkerSlot<W> {
         self.first().is_some_and(|range| range.batch.is_parcel())
     }
 
-    /// When the task that runs exceeds its time limit.
+    /// Returns when the running task exceeds its time limit.
     pub(super) fn deadline(&self) -> Option<Instant> {
         let first = self.first().filter(|_| self.kill_reason.is_none())?;
         self.progress.checked_add(first.batch.spec.timeout?)
     }
 
-    /// Drops the copy of the parcel that runs, unless the task may be retried.
+    /// Drops the copy of the running parcel, unless the task may be retried.
     pub(super) fn drop_parcel(&self) {
         if let Some(range) = self.first().filter(|range| range.batch.spec.retries == 0) {
             range.batch.drop_parcel();
         }
     }
 
-    /// Kills the worker for the last task that it has begun. The caller has recalled the others:
-    /// a task that began after that one would die in its place.
+    /// Kills the worker because of the last task that it has begun. The caller has recalled the
+    /// others, since a task that began after that one would die in its place.
     pub(super) fn kill(&mut self, reason: KillReason) {
         if let Some(worker) = &self.worker {
             self.kill_reason.get_or_insert(reason);

@@ -1,9 +1,9 @@
 //! The child's end of the control socket, and the liveness pipe.
 //!
-//! No thread of the child waits for either, except in a child that is the first process of a pid
-//! namespace: what the system sends there is ignored. The parent holds the only writing end of the liveness
-//! pipe; when it closes, the system kills the child. The parent's last message stays in the
-//! socket's buffer, where every thread of the child can read it.
+//! No thread of the child waits for either. (The exception is a child that is the first process of
+//! a pid namespace, where the system's signal would be ignored.) The parent holds the only writing
+//! end of the liveness pipe; when it closes, the system kills the child. The parent's last message
+//! stays in the socket's buffer, where every thread of the child can read it.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -25,15 +25,15 @@ struct ControlSocket {
     stopping: OnceLock<bool>,
     /// Held while the first message is inspected and removed.
     reading: Mutex<()>,
-    /// The reading end, open as long as this process lives; `None` if it was detached from its
-    /// start on.
+    /// The reading end, open as long as this process lives; `None` if the process was started
+    /// detached.
     liveness: Option<OwnedFd>,
 }
 
 static CONTROL: OnceLock<ControlSocket> = OnceLock::new();
 
-/// Ties this process to its parent: from now on the end of the parent ends it, unless the parent
-/// detaches it.
+/// Ties this process to its parent: from now on, when the parent ends, this process ends as well,
+/// unless the parent has detached it.
 pub(super) fn hold(socket: Arc<OwnedFd>, liveness: Option<OwnedFd>) -> io::Result<()> {
     if let Some(liveness) = &liveness {
         sys::die_with(liveness.as_fd(), EXIT_ORPHAN)?;
@@ -56,10 +56,10 @@ fn exit_with_parent() {
 }
 
 impl ControlSocket {
-    /// Costs one short system call until the parent's last message is there, and none afterwards.
-    /// The call is needed: a worker that hears about the stop in any other way (a queue, a signal)
-    /// must see it here, too. A flag in shared memory would be cheaper, but each start would pay
-    /// for the memory.
+    /// Costs one short system call until the parent's last message has arrived, and none
+    /// afterwards. The call is needed: a worker that learns of the stop in another way (from a
+    /// queue, by a signal) must see it here, too. A flag in shared memory would be cheaper, but
+    /// each start would pay for the memory.
     fn is_stopping(&self) -> bool {
         match self.stopping.get() {
             Some(&stopping) => stopping,
@@ -92,12 +92,12 @@ impl ControlSocket {
                 return false;
             }
             if self.stopping.get().is_some() {
-                // Detached: no other message follows, and the socket would be readable for ever.
+                // Detached: no other message follows, and the socket would stay readable for ever.
                 return sleep_until(deadline);
             }
             if sys::is_at_end(self.socket.as_fd()) {
-                // The parent is gone. It may have sent `Stop` after the check above and before its
-                // end, and nothing can follow its end: so one more check is enough.
+                // The parent is gone. It may have sent `Stop` after the check above and then ended.
+                // It can send nothing more, so one more check is enough.
                 return self.is_stopping() || sleep_until(deadline);
             }
             sys::wait_readable(self.socket.as_fd(), deadline);
@@ -106,7 +106,7 @@ impl ControlSocket {
     }
 }
 
-/// Returns `false` at the deadline, for a wait that nothing can end earlier.
+/// Sleeps until the deadline and returns `false`: nothing can end this wait earlier.
 fn sleep_until(deadline: Option<Instant>) -> bool {
     loop {
         match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
@@ -117,7 +117,7 @@ fn sleep_until(deadline: Option<Instant>) -> bool {
     }
 }
 
-/// A second descriptor of the socket.
+/// Returns a second descriptor for the socket.
 #[cfg(test)]
 pub(in crate::process) fn socket() -> Option<OwnedFd> {
     CONTROL.get()?.socket.try_clone().ok()
@@ -133,7 +133,7 @@ pub(in crate::process) fn wait_stopping(deadline: Option<Instant>) -> bool {
     CONTROL.get().map_or_else(|| sleep_until(deadline), |control| control.wait_stopping(deadline))
 }
 
-/// Returns whether the parent has ended. Only a process that was detached before can return `true`.
+/// Returns whether the parent has ended. Only a detached process can return `true`.
 pub(in crate::process) fn is_orphaned() -> bool {
     CONTROL.get().is_some_and(|control| sys::is_at_end(control.socket.as_fd()))
 }

@@ -1,4 +1,4 @@
-//! `init`: is this process a child, and how can it start more copies of its program?
+//! `init`: whether this process is a child, and how it can start more copies of its program.
 
 use std::ffi::OsString;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,9 +16,9 @@ use crate::sys;
 ///
 /// `#[offspring::main]` does that. In a child that this crate has started, the call does not
 /// return: the child runs its worker and exits, so the rest of `main` never runs in a child. In any
-/// other process the call returns at once. Later calls do nothing, and so do calls on other threads
-/// than the main one: a child would run the program up to there, and in a plain `#[test]` that is
-/// all other tests.
+/// other process the call returns at once. Later calls do nothing. Calls on threads other than the
+/// main one do nothing either: a child would first have to run everything that precedes the call,
+/// and in a plain `#[test]` that is all other tests.
 ///
 /// ```
 /// fn main() {
@@ -36,10 +36,11 @@ pub fn init() {
 }
 
 /// Not public API: the constructor of `init_before_main!`. In a child it runs `constructors`, which
-/// are those that have not run yet, and does not return: they register workers.
+/// are those that have not run yet and which register workers, and does not return.
 pub fn before_main(constructors: impl FnOnce()) {
     static BEGUN: AtomicBool = AtomicBool::new(false);
-    // A program and a library of it may both have one. The other is among the `constructors`.
+    // A program and one of its libraries may both have such a constructor. The other one is among
+    // the `constructors`.
     if BEGUN.swap(true, Ordering::Relaxed) {
         return;
     }
@@ -55,9 +56,9 @@ pub fn enter_test(test: &'static TestPath) {
     enter(Entry::Test(test.in_harness().to_owned()));
 }
 
-/// How a child of this process reaches `init`; `None` if it never would. A plain test that starts a
-/// process can do so if its binary has a test that a child can be started at: otherwise it would
-/// depend on the order of the tests.
+/// Returns how a child of this process reaches `init`; `None` if it never would. A plain test can
+/// start a process only if its binary has a test at which a child can be started. Otherwise it
+/// would depend on the order of the tests whether it can.
 pub(in crate::process) fn entry() -> Option<&'static Entry> {
     if identity::entry().is_none() && child_name().is_none() {
         enter(Entry::Test(registry::a_test()?.to_owned()));
@@ -65,14 +66,13 @@ pub(in crate::process) fn entry() -> Option<&'static Entry> {
     identity::entry()
 }
 
-/// The name of this process, if it was started as a child and has not run `init` yet.
+/// Returns the name of this process, if it was started as a child and has not run `init` yet.
 fn child_name() -> Option<OsString> {
     // Two signs are needed. The variable alone may have been inherited through another program;
-    // only a child has the control socket as stdin. The parent's pid is not a sign: a child whose
-    // parent has died meanwhile must not become a main program, and there may be a wrapper between
-    // the two.
-    // A program with rights that its caller lacks is no child at all: the caller would choose which
-    // worker runs, and with which value.
+    // only a child has the control socket as its stdin. The parent's pid is not a sign: a child
+    // whose parent has just died must not become a main program, and there may be a wrapper between
+    // the two. A program that has rights which its caller lacks is never a child, because the
+    // caller would choose the worker and its value.
     let is_child = || sys::stdin_is_packet_socket() && !sys::is_elevated();
     std::env::var_os(CHILD_VARIABLE).filter(|_| is_child())
 }
@@ -82,22 +82,22 @@ fn enter(entry: Entry) {
         return;
     }
     if let Some(name) = child_name() {
-        // First the name, so that `ps` is right however the start goes on: until now the system
-        // shows the process as `exe`, the link that was executed. The variable is removed before
-        // any other program can be started from here, which would inherit it.
+        // First the name, so that `ps` shows it whatever happens next: until now the system shows
+        // the process as `exe`, the link that was executed. The variable is removed before this
+        // process can start any other program, which would inherit it.
         sys::set_process_name(&name.to_string_lossy());
         sys::remove_env(CHILD_VARIABLE);
         serve::become_child();
     }
     // Two threads may call `init` at the same time. The entry decides which of them sets up the
-    // process: installed twice, the panic hook would run twice for each panic. The other thread may
-    // go on, and even start a child, before the identity is set: until then `of_process` returns
-    // the same one.
+    // process: a panic hook that was installed twice would run twice for each panic. The other
+    // thread may continue, and even start a child, before the identity is set. Until then
+    // `of_process` returns the same identity.
     if identity::set_entry(entry) {
         panic_hook::hide_contained_panics();
         identity::set(Identity::of_main());
-        // ipc-channel opens a socket at its first message, and sends none ever after if it gets
-        // none. An error now is one that the first start returns.
+        // ipc-channel opens a socket at its first message. If it gets none, it can never send a
+        // message. An error now becomes the error of the first start.
         let _ = wire::drop_raw_handles();
     }
 }
@@ -106,7 +106,8 @@ fn enter(entry: Entry) {
 ///
 /// # Panics
 ///
-/// Panics if the body panics, with its panic, or if it does not end within `limit`.
+/// Panics if the body does not end within `limit`. If the body panics, panics with the same
+/// payload.
 pub fn with_deadline<R: Send + 'static>(
     path: &'static str,
     limit: Duration,
@@ -117,7 +118,7 @@ pub fn with_deadline<R: Send + 'static>(
         .name(path.to_owned())
         .spawn(move || {
             let result = body();
-            // It fails after the deadline, when there is no receiver.
+            // It fails after the deadline, when no receiver is left.
             let _ = done.send(result);
         })
         .expect("the system starts a thread for the test");

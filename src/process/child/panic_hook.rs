@@ -1,9 +1,8 @@
 //! Reports panics of a child to its parent.
 //!
-//! They are reported by the panic hook and not where they are caught, so the report is complete
-//! under `panic = "abort"` too. The report goes over the control socket and not through
-//! ipc-channel: the panic may be ipc-channel's own, and a second one inside the hook would abort
-//! the process.
+//! The panic hook reports them, not the code that catches them, so the report is complete under
+//! `panic = "abort"` too. The report goes over the control socket and not through ipc-channel: the
+//! panic may be ipc-channel's own, and a second one inside the hook would abort the process.
 
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -20,12 +19,11 @@ use crate::process::inline_context;
 use crate::process::panic_report;
 use crate::sys;
 
-/// The number of reports that the hook sends at most. The parent does not read them before the
-/// child's end, so all of them, and one more for the panic that ends `run`, must fit the socket's
-/// buffer.
+/// The most reports that the hook sends. The parent does not read them before the child ends, so
+/// all of them, and one more for the panic that ends `run`, must fit the socket's buffer.
 const REPORTS_MAX: u32 = 3;
 
-/// Rust's message for a panic during a panic. The first panic has the cause.
+/// Rust's message for a panic during a panic. The first panic is the cause.
 const CONSEQUENCES: [&str; 2] =
     ["panic in a destructor during cleanup", "panic in a function that cannot unwind"];
 
@@ -35,7 +33,7 @@ struct PanicLog {
     /// The thread that runs the worker.
     runner: ThreadId,
     sent: AtomicU32,
-    /// True if panics of the runner are caught by a caller that asks for their reports.
+    /// True if some caller catches the runner's panics and asks for their reports.
     caught: AtomicBool,
     /// The runner's last panic, and whether its report was sent.
     last: Mutex<Option<(PanicReport, bool)>>,
@@ -43,7 +41,7 @@ struct PanicLog {
 
 static LOG: OnceLock<PanicLog> = OnceLock::new();
 
-/// From now on each panic of this child is reported to the parent, and then passed to the hook that
+/// From now on, reports each panic of this child to the parent, and then passes it to the hook that
 /// was there before. The calling thread will run the worker.
 pub(super) fn install(control: &Arc<OwnedFd>) {
     let _ = LOG.set(PanicLog {
@@ -58,7 +56,7 @@ pub(super) fn install(control: &Arc<OwnedFd>) {
         if wire::is_quiet() {
             return;
         }
-        // A panic of an inline worker is not one of this process: it ends that worker only.
+        // A panic of an inline worker ends only that worker, not this process.
         if let Some(log) = LOG.get().filter(|_| !inline_context::note_panic(info)) {
             log.note(info);
             print_process();
@@ -79,7 +77,8 @@ pub(super) fn hide_contained_panics() {
     }));
 }
 
-/// Rust's own line names a thread, and `main` is one in every process.
+/// Prints the name of the process. Rust's own line names only the thread, and every process has a
+/// `main`.
 fn print_process() {
     let (identity, pid) = (identity::of_process(), std::process::id());
     let _ = writeln!(io::stderr(), "in process `{}` (pid {pid}):", identity.name);
@@ -105,7 +104,8 @@ impl PanicLog {
         }
     }
 
-    /// The runner's last panic ends the process after all, although it was to be caught.
+    /// Sends the runner's last panic, because that ends the process after all, although a caller
+    /// was to catch it.
     fn send_last(&self) {
         if let Some((report, sent)) = &mut *sys::lock(&self.last) {
             if !*sent {
@@ -124,7 +124,7 @@ impl PanicLog {
     }
 }
 
-/// From now on the caller catches the panics of the runner, and asks [`caught_panic`] for their
+/// From now on, the caller catches the panics of the runner, and asks [`caught_panic`] for their
 /// reports. The parent receives only those that end the process.
 pub(crate) fn catch_panics() {
     if let Some(log) = LOG.get() {
@@ -132,8 +132,8 @@ pub(crate) fn catch_panics() {
     }
 }
 
-/// The report of a panic that was just caught on the runner's thread, or on that of an inline
-/// worker.
+/// Returns the report of a panic that was just caught on the runner's thread, or on that of an
+/// inline worker.
 pub(in crate::process) fn caught_panic(message: String) -> PanicReport {
     let of_process = || Some(LOG.get()?.take_last()?.0);
     let message = panic_report::cut_message(message);
@@ -143,11 +143,11 @@ pub(in crate::process) fn caught_panic(message: String) -> PanicReport {
     }
 }
 
-/// The report of the panic that ended `run`, unless it was sent already.
+/// Returns the report of the panic that ended `run`, unless it was sent already.
 ///
-/// The hook has sent it, except in two cases: too many panics, which were caught, came before; or
-/// the hook did not see it, because another thread's panic was passed on with `resume_unwind`, or
-/// because the worker has replaced the hook.
+/// The hook has sent it, except in two cases. Either too many panics that were caught came before
+/// it, or the hook did not see it: another thread's panic was passed on with `resume_unwind`, or
+/// the worker has replaced the hook.
 pub(super) fn unsent_report(message: String) -> Option<PanicReport> {
     let message = panic_report::cut_message(message);
     match LOG.get().and_then(PanicLog::take_last) {

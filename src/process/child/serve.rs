@@ -80,7 +80,7 @@ pub(super) fn become_child() -> ! {
     std::process::exit(code)
 }
 
-/// Receives the worker and runs it. The error is the message that refuses the start.
+/// Receives the worker and runs it. Its error is the message that refuses the start.
 fn run_worker(
     control: &Arc<OwnedFd>,
     send: &dyn Fn(&ChildMessage),
@@ -109,7 +109,7 @@ fn failed(act: &str, error: io::Error) -> ChildMessage {
     ChildMessage::Failed(format!("could not {act}: {error}"))
 }
 
-/// Takes all that the parent has put into the socket, and returns the worker's value.
+/// Takes everything that the parent has put into the socket, and returns the worker's value.
 fn receive(control: &Arc<OwnedFd>) -> Result<(Hello, IncomingValue), ChildMessage> {
     let (mut hello, fds) = handshake::recv::<Hello>(control.as_fd())
         .map_err(|error| {
@@ -125,7 +125,7 @@ fn receive(control: &Arc<OwnedFd>) -> Result<(Hello, IncomingValue), ChildMessag
     hello.check(registry::fingerprint).map_err(ChildMessage::Mismatch)?;
     let stdio_count = hello.stdio.iter().filter(|given| **given).count();
     let expected = stdio_count + usize::from(hello.value.is_none()) + usize::from(!hello.detached);
-    // The system drops those for which this process has no free number.
+    // The system drops the descriptors for which this process has no free number.
     if fds.len() != expected {
         return Err(ChildMessage::Failed(
             "it had too few free descriptors for those that its parent sent".to_owned(),
@@ -155,14 +155,14 @@ fn set_up_stdio(
     early_stderr: (u64, u64),
     [stdin, stdout, stderr]: [Option<OwnedFd>; 3],
 ) -> io::Result<()> {
-    // Text that a test harness has printed so far goes to its own stdout, not to the worker's.
+    // What a test harness has printed so far must go to its own stdout, not to the worker's.
     let _ = io::stdout().flush();
     sys::set_stdio(stdin, stdout, None)?;
     stderr.map_or(Ok(()), |stderr| replace_early_stderr(control.as_fd(), early_stderr, stderr))
 }
 
-/// Replaces the early stderr by the real one, unless a wrapper has put something else in its place.
-/// The parent's half, and the argument for the order, are in `parent::early_stderr`.
+/// Replaces the early stderr with the real one, unless a wrapper has put something else in its
+/// place. The parent's half, and the argument for the order, are in `parent::early_stderr`.
 fn replace_early_stderr(
     control: BorrowedFd<'_>,
     pipe: (u64, u64),
@@ -171,7 +171,8 @@ fn replace_early_stderr(
     if sys::stderr_identity() != Some(pipe) {
         return Ok(());
     }
-    // First the pipe, then the socket: text that has left the pipe was announced before it left.
+    // First the pipe, then the socket: the parent announces text before it takes the text out of
+    // the pipe.
     if sys::stderr_has_unread() || handshake::try_recv::<ParentMessage>(control).is_ok() {
         handshake::send(control, &ChildMessage::EarlyStderr, &[])?;
         while !matches!(handshake::recv(control)?, Some((ParentMessage::ReleaseStderr, _)) | None) {
@@ -186,7 +187,7 @@ mod tests {
     use crate::ipc::wire;
     use crate::process::identity::{Entry, Identity};
 
-    /// The text of the refusal that follows this first message.
+    /// Returns the text of the refusal that follows this first message.
     fn refusal_of(first: &[u8]) -> String {
         let (parent, child) = sys::packet_pair().unwrap();
         sys::send_packet(parent.as_fd(), first, &[]).unwrap();

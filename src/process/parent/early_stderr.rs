@@ -2,13 +2,13 @@
 //!
 //! Until then its stderr is a pipe to the parent. The parent passes everything on at once, and
 //! keeps the last bytes for the error of a start that fails. (A file in memory, read afterwards,
-//! would show the text late, and lose it with the parent.) Then the child replaces the pipe by the
-//! real stderr.
+//! would show the text late, and lose it with the parent.) Then the child replaces the pipe with
+//! the real stderr.
 //!
 //! All text in the pipe must be passed on before the child writes to the real stderr, or lines
 //! would change places. Usually the pipe is empty, and then neither side waits: the parent sends
 //! [`ParentMessage::HoldStderr`] *before* it takes the first byte out of the pipe. So a child that
-//! sees an empty pipe and no such message knows that no text is on the way; otherwise it asks the
+//! sees an empty pipe and no such message knows that no text is on its way. Otherwise it asks the
 //! parent, and waits for [`ParentMessage::ReleaseStderr`]. The child's half is in `child::serve`.
 
 use std::io;
@@ -21,18 +21,18 @@ use crate::sys;
 
 /// How much of the text an error contains.
 const TAIL_MAX: usize = 4 << 10;
-/// The reads that empty a full pipe, unless it is refilled meanwhile.
+/// The number of reads that empty a full pipe, unless it is refilled in the meantime.
 const ROUNDS: usize = 20;
-/// How long a failed start waits for a reader of the real stderr that does not read.
+/// How long a failed start waits if no one reads the real stderr.
 const PATIENCE: Duration = Duration::from_millis(100);
 
-/// The parent's half. Dropping it closes the pipe: what is written to it afterwards has no reader.
+/// The parent's half. Dropping it closes the pipe: what is written to it later has no reader.
 #[derive(Debug)]
 pub(in crate::process) struct EarlyStderr {
     from: OwnedFd,
     to: OwnedFd,
-    /// Read from the pipe, and not passed on yet. While there is any, nothing more is read, so a
-    /// child whose reader is slow is slowed down.
+    /// Text that was read from the pipe and is not passed on yet. While there is any, nothing more
+    /// is read, so a child whose reader is slow is slowed down.
     pending: Vec<u8>,
     tail: Vec<u8>,
     /// All writing ends are closed.
@@ -42,7 +42,8 @@ pub(in crate::process) struct EarlyStderr {
 }
 
 impl EarlyStderr {
-    /// `to` is the child's real stderr. Returns also the end of the pipe that it gets until then.
+    /// `to` is the child's real stderr. Also returns the end of the pipe that the child gets until
+    /// then.
     pub(in crate::process) fn new(to: OwnedFd) -> io::Result<(EarlyStderr, OwnedFd)> {
         let (from, theirs) = sys::pipe()?;
         sys::set_nonblocking(from.as_fd())?;
@@ -77,13 +78,13 @@ impl EarlyStderr {
     pub(super) fn pass_on_during_start(&mut self, control: BorrowedFd<'_>) {
         if !self.held && sys::has_unread(self.from.as_fd()) {
             self.held = true;
-            // It fails only if the child is gone, which then writes nothing.
+            // It fails only if the child is gone. Then the child writes nothing.
             let _ = handshake::send(control, &ParentMessage::HoldStderr, &[]);
         }
         self.pass_on();
     }
 
-    /// Passes on the text that is there, as far as its reader takes it, without blocking.
+    /// Passes on the text that has arrived, as far as its reader takes it, without blocking.
     pub(super) fn pass_on(&mut self) {
         for _ in 0..ROUNDS {
             if !self.pending.is_empty() && !self.write() {
@@ -115,7 +116,7 @@ impl EarlyStderr {
         self.pending.is_empty()
     }
 
-    /// After a failed start: the end of the text.
+    /// Returns the end of the text, after a failed start.
     pub(super) fn tail(&mut self) -> String {
         let deadline = Instant::now() + PATIENCE;
         self.pass_on();
@@ -125,12 +126,13 @@ impl EarlyStderr {
         printable::text(String::from_utf8_lossy(&self.tail).into_owned())
     }
 
-    /// After a start: the child has its real stderr. If another process still has the pipe (a
-    /// wrapper around the child, or a program that the wrapper started), a thread continues for it.
+    /// Called after a start: the child has its real stderr. If another process still has the pipe
+    /// (a wrapper around the child, or a program that the wrapper started), a thread continues for
+    /// it.
     pub(super) fn leave(mut self) {
         self.pass_on();
         if self.interest().is_some() {
-            // Without a thread their text is lost, as it is when this process ends.
+            // Without a thread their text is lost, as it also is when this process ends.
             let _ = sys::service_thread("offspring-stderr", move || self.pass_on_to_the_end());
         }
     }

@@ -1,4 +1,4 @@
-//! The signals that a child gets if it does not stop when asked, and when.
+//! Which signals a child gets, and when, if it does not stop when asked.
 
 use std::time::{Duration, Instant};
 
@@ -28,7 +28,8 @@ impl Escalation {
         self.due
     }
 
-    /// The child was asked once more: the earlier deadline counts. Returns it if it is the new one.
+    /// The child was asked once more: the earlier deadline counts. Returns that deadline if it is
+    /// the new one.
     pub(in crate::process) fn hasten(&mut self, grace: Duration, now: Instant) -> Option<Instant> {
         let due = now.checked_add(grace)?;
         if self.next.is_none() || self.due.is_some_and(|before| before <= due) {

@@ -24,7 +24,8 @@ use crate::sys;
 const DAEMON_GRACE: Duration = Duration::from_secs(5);
 
 static EXITING: AtomicBool = AtomicBool::new(false);
-/// The process that installed the hook. A fork of it inherits the hook, but not the children.
+/// The process that installed the hook. A fork of it inherits the hook, but the children are not
+/// its own.
 static PARENT: OnceLock<u32> = OnceLock::new();
 
 pub(in crate::process) fn is_exiting() -> bool {
@@ -44,9 +45,10 @@ pub(in crate::process) fn start_services() -> io::Result<()> {
 
 /// Work that is finished before the program ends.
 pub(crate) trait AtExit: Send + Sync {
-    /// Accepts no more work, and finishes what there is. The reaper calls it; it must not block.
+    /// Accepts no more work, and finishes what has been accepted. The reaper calls it; it must not
+    /// block.
     fn finish(&self);
-    /// Waits until the work is finished, by locks and condition variables only; see the module's
+    /// Waits until the work is finished, using locks and condition variables only; see the module's
     /// docs.
     fn wait(&self);
 }
@@ -87,7 +89,8 @@ extern "C" fn at_exit() {
 }
 
 fn wait_for_children() {
-    // A test harness waits for nothing: what a failed test left running would keep it from ending.
+    // A test harness does not wait: a child that a failed test left running would keep it from
+    // ending.
     let is_harness = identity::is_harness();
     let finishers = if is_harness { Vec::new() } else { finishers() };
     if !finishers.is_empty() {
@@ -95,14 +98,14 @@ fn wait_for_children() {
     }
     for finisher in finishers {
         finisher.wait();
-        // Its destructor may need thread-locals.
+        // Dropping it may need thread-locals.
         std::mem::forget(finisher);
     }
-    // Before the list of children is read: a start that is not refused by this flag is in the list,
-    // or its child ends with the liveness pipe.
+    // Set before the list of children is read. A start that this flag does not stop is then either
+    // in the list, or its child ends with the liveness pipe.
     EXITING.store(true, Ordering::SeqCst);
     let daemons: Vec<_> = children(is_harness).filter(|child| child.daemon || is_harness).collect();
-    // All of them first, so that they end at the same time and share one grace.
+    // Signal all of them first, so that they end at the same time and share one grace.
     for daemon in &daemons {
         daemon.terminate(KillCause::Exit);
     }
@@ -115,8 +118,8 @@ fn wait_for_children() {
     }
     let others: Vec<_> = children(is_harness).collect();
     if !others.is_empty() {
-        // They may be waiting for an item that only this process could have put. The hub then ends
-        // their waits.
+        // They may be waiting for an item that only this process could have put. The announcement
+        // has the hub end such waits.
         reaper::announce_exit();
     }
     for child in others {
@@ -126,7 +129,7 @@ fn wait_for_children() {
     spawn_hook::at_exit();
 }
 
-/// The children that the end of the program takes care of.
+/// Returns the children that the end of the program stops or waits for.
 fn children(is_harness: bool) -> impl Iterator<Item = Arc<ChildRecord>> {
     // A thread that is not waited for ends with the program.
     let is_left_alone = move |child: &Arc<ChildRecord>| {

@@ -12,18 +12,17 @@ const SIGABRT: i32 = 6;
 const SIGKILL: i32 = 9;
 const SIGTERM: i32 = 15;
 
-/// More packets than a socket's buffer holds. A packet beyond this number does not come from the
-/// child, but from a program that the child left the socket to. That program may keep sending
-/// forever.
+/// More packets than a socket's buffer holds. Further packets do not come from the child, but from
+/// a program to which the child left the socket, and which may keep sending forever.
 const PACKETS_MAX: usize = 1024;
 
 /// The output of a child that has ended.
 #[derive(Debug)]
 pub(in crate::process) enum StoredOutput {
-    /// It did not return.
+    /// `run` did not return.
     None,
     Here(Envelope),
-    /// It returned, but its output did not arrive.
+    /// `run` returned, but its output did not arrive.
     Lost(String),
     /// An earlier join took it.
     Taken,
@@ -35,20 +34,20 @@ pub(in crate::process) struct ExitReport {
     returned: Option<StoredOutput>,
     panic_in_run: Option<PanicReport>,
     panic_elsewhere: Option<PanicReport>,
-    /// The child sent an output, which could not be received, for this reason.
+    /// Why the output that the child sent could not be received.
     broken: Option<String>,
     /// The output is the `Err` of a `Result`.
     pub(in crate::process) is_err: bool,
 }
 
 impl ExitReport {
-    /// Reads all messages of a child that is dead. Blocks on nothing.
+    /// Reads all messages of a child that is dead. Never blocks.
     pub(in crate::process) fn read(control: BorrowedFd<'_>) -> ExitReport {
         let mut report = ExitReport::default();
         for _ in 0..PACKETS_MAX {
             match handshake::try_recv(control) {
                 Ok(Some((message, fds))) => report.add(message, fds),
-                // Not a message: the worker itself wrote into the socket.
+                // Not a message: the worker itself wrote to the socket.
                 Err(error) if error.kind() == io::ErrorKind::InvalidData => {}
                 _ => break,
             }
@@ -81,13 +80,13 @@ impl ExitReport {
         }
     }
 
-    /// The reason and the output. `terminated` and `killed` are the causes of signals that this
-    /// process sent, if it did.
+    /// Returns the reason and the output. `terminated` and `killed` are the causes of the signals
+    /// that this process sent, if it sent any.
     ///
     /// An output that has arrived decides, even if a signal ended the process after it was sent.
-    /// Then comes a signal of this process, if it is the one that ended the child. A panic counts
-    /// only if the process ended as panics end it, because the worker may have caught it and gone
-    /// on.
+    /// Next in order is a signal of this process, if that ended the child. A panic counts only if
+    /// the process ended in the way that panics end it, because the worker may have caught the
+    /// panic and continued.
     pub(in crate::process) fn conclude(
         mut self,
         status: WaitStatus,
@@ -138,7 +137,7 @@ impl ExitReport {
     }
 }
 
-/// The reason for a child that reported nothing.
+/// Returns the reason for a child that reported nothing.
 pub(super) fn reason_of(status: WaitStatus) -> ExitReason {
     match status {
         WaitStatus::Exited(code) => ExitReason::Exited(code),

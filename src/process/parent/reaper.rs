@@ -1,9 +1,9 @@
 //! The thread that takes the exit status of every child that no thread joins at the moment.
 //!
 //! It sleeps on the pidfds of all children, so it wakes only when one of them ends, and it never
-//! asks for a process that is not a child of this crate: `waitpid(-1)` would take the host
-//! program's own. While a thread joins a child, that thread sleeps on the pidfd and the reaper does
-//! not. The status is taken under the lock of the child's record.
+//! asks for a process that is not a child of this crate, as `waitpid(-1)` would: that would take
+//! the status of the host program's own children. While a thread joins a child, that thread sleeps
+//! on the pidfd and the reaper does not. The status is taken under the lock of the child's record.
 //!
 //! Locks: a record's lock comes first, then one of the two here. So the reaper clones a record out
 //! of its table, and calls it after the table is unlocked.
@@ -20,9 +20,9 @@ use crate::sys::{self, Pidfd, Poller, Service};
 struct Reaper {
     endings: Poller,
     children: Mutex<BTreeMap<u64, Arc<ChildRecord>>>,
-    /// When to check on which child that was asked to stop.
+    /// When to check on which child, for children that were asked to stop.
     reminders: Mutex<BTreeSet<(Instant, u64)>>,
-    /// Set before the poller is woken, and cleared before the call: so each announcement is
+    /// Set before the poller is woken, and cleared before the call, so that each announcement is
     /// followed by a call.
     exit_announced: AtomicBool,
     on_exit: fn(),
@@ -49,7 +49,7 @@ impl Reaper {
                     }
                     continue;
                 }
-                // It is not in the table if a joining thread has just reaped it.
+                // If it is not in the table, a joining thread has just reaped it.
                 if let Some(child) = self.child(id) {
                     child.reap();
                 }
@@ -73,7 +73,7 @@ impl Reaper {
     }
 }
 
-/// Starts the reaper, if it does not run yet. After [`announce_exit`] it calls `on_exit`.
+/// Starts the reaper, if it is not running yet. After [`announce_exit`] it calls `on_exit`.
 pub(super) fn start(on_exit: fn()) -> io::Result<()> {
     REAPER
         .start(|| {
@@ -89,7 +89,8 @@ pub(super) fn start(on_exit: fn()) -> io::Result<()> {
         .map(drop)
 }
 
-/// Returns whether this process has a reaper: not before it starts a child, and not in a fork.
+/// Returns whether this process has a reaper. It has none before it starts a child, and a fork has
+/// none.
 pub(super) fn is_here() -> bool {
     REAPER.get().is_some()
 }
@@ -107,16 +108,17 @@ pub(super) fn announce_exit() {
 pub(super) fn remind(at: Instant, id: u64) {
     if let Some(reaper) = REAPER.get() {
         sys::lock(&reaper.reminders).insert((at, id));
-        // It may be asleep until a later reminder.
+        // The reaper may be asleep until a later reminder.
         reaper.endings.wake();
     }
 }
 
-/// Hands a child over to the reaper, which has been started.
+/// Hands a child over to the reaper, which must be running.
 pub(super) fn watch(child: Arc<ChildRecord>) -> io::Result<()> {
     let reaper = REAPER.get().ok_or_else(|| io::Error::other("this process has no reaper"))?;
     let id = child.id;
-    // Into the table first: the pidfd may be ready at once, and the reaper looks the child up.
+    // Into the table first: the pidfd may be ready at once, and then the reaper looks for the child
+    // there.
     reaper.children().insert(id, child.clone());
     let watched = child.with_pidfd(|pidfd| reaper.endings.add(pidfd, id)).unwrap_or(Ok(()));
     watched.inspect_err(|_| {
@@ -124,7 +126,7 @@ pub(super) fn watch(child: Arc<ChildRecord>) -> io::Result<()> {
     })
 }
 
-/// The child's status is about to be taken.
+/// Called when the child's status is about to be taken.
 pub(super) fn forget(id: u64, pidfd: &Pidfd) {
     if let Some(reaper) = REAPER.get() {
         reaper.endings.remove(pidfd);
@@ -132,35 +134,35 @@ pub(super) fn forget(id: u64, pidfd: &Pidfd) {
     }
 }
 
-/// A joining thread now waits for the child's end.
+/// Called when a joining thread begins to wait for the child's end.
 pub(super) fn pause_watch(id: u64, pidfd: &Pidfd) {
     if let Some(reaper) = REAPER.get() {
         reaper.endings.pause(pidfd, id);
     }
 }
 
-/// It does not any more.
+/// Called when that thread stops waiting.
 pub(super) fn resume_watch(id: u64, pidfd: &Pidfd) {
     if let Some(reaper) = REAPER.get() {
         reaper.endings.resume(pidfd, id);
     }
 }
 
-/// Adds an inline worker to the children. The reaper has been started.
+/// Adds an inline worker to the children. The reaper must be running.
 pub(in crate::process) fn adopt(child: Arc<ChildRecord>) {
     if let Some(reaper) = REAPER.get() {
         reaper.children().insert(child.id, child);
     }
 }
 
-/// Removes an inline worker that is at its end.
+/// Removes an inline worker that has ended.
 pub(in crate::process) fn release(id: u64) {
     if let Some(reaper) = REAPER.get() {
         reaper.children().remove(&id);
     }
 }
 
-/// All children that run, in the order of their start.
+/// Returns all children that are running, in the order of their start.
 pub(crate) fn running() -> Vec<Arc<ChildRecord>> {
     REAPER.get().map(|reaper| reaper.children().values().cloned().collect()).unwrap_or_default()
 }

@@ -1,9 +1,9 @@
 //! The record of a child in its parent.
 //!
 //! A record is shared by the child's handle, the reaper, and selectors, which use it concurrently.
-//! All decisions are made under its lock: signals are sent, and the exit status is taken, only
-//! under it. So the status is taken once, and no signal is sent to a process that has been reaped.
-//! The locks of the reaper are always taken after this one.
+//! All decisions are made under its lock: only under it are signals sent and the exit status taken.
+//! So the status is taken once, and no signal is sent to a process that has been reaped. The locks
+//! of the reaper are always taken after this one.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -57,21 +57,21 @@ pub(in crate::process) enum State {
     },
 }
 
-/// The descriptors of a running child. It is dropped, and its descriptors closed, before anyone
-/// learns that the child has ended.
+/// The descriptors of a running child. It is dropped, and its descriptors are closed, before any
+/// thread learns that the child has ended.
 #[derive(Debug)]
 pub(crate) struct LiveChild {
-    /// Shared with a thread that joins.
+    /// Also held by a thread that joins.
     pidfd: Arc<Pidfd>,
     control: OwnedFd,
     /// The writing end of the liveness pipe: when it closes, the system kills the child. `None` if
-    /// the child was detached from its start on.
+    /// the child was started detached.
     liveness: Option<OwnedFd>,
-    /// Why this process sent SIGTERM, or SIGKILL.
+    /// Why this process sent SIGTERM or SIGKILL, if it did.
     terminated: Option<KillCause>,
     killed: Option<KillCause>,
     stop: Option<Escalation>,
-    /// True if a thread that joins waits for the pidfd, in place of the reaper.
+    /// True if a thread that joins waits for the pidfd instead of the reaper.
     is_watched_by_join: bool,
 }
 
@@ -124,7 +124,7 @@ impl LiveChild {
         };
         let fds = [liveness.as_fd()];
         match handshake::send(self.control.as_fd(), &ParentMessage::Detach, &fds) {
-            // The child has ended.
+            // The child has already ended.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
             Err(error) => {
                 diagnostics::error(
@@ -144,8 +144,8 @@ impl LiveChild {
     fn kill(&mut self, cause: KillCause) {
         self.killed.get_or_insert(cause);
         if !self.pidfd.kill() {
-            // The child runs as another user. It has asked the system to kill it when this pipe
-            // closes, and needs no right for that.
+            // The child runs as another user. But it has asked the system to kill it when this pipe
+            // closes, which needs no permission.
             self.liveness = None;
         }
     }
@@ -198,8 +198,8 @@ impl ChildRecord {
         sys::lock(&self.state)
     }
 
-    /// Calls `act` if the child is a process that has not been reaped. It cannot be reaped
-    /// meanwhile.
+    /// Calls `act` if the child is a process that has not been reaped. It cannot be reaped in the
+    /// meantime.
     fn with_live<R>(&self, act: impl FnOnce(&mut LiveChild) -> R) -> Option<R> {
         match &mut *self.state() {
             State::Running(live) => Some(act(live)),
@@ -207,12 +207,12 @@ impl ChildRecord {
         }
     }
 
-    /// Like [`with_live`](ChildRecord::with_live), for its pidfd.
+    /// Like [`with_live`](ChildRecord::with_live), but calls `act` with the pidfd.
     pub(in crate::process) fn with_pidfd<R>(&self, act: impl FnOnce(&Pidfd) -> R) -> Option<R> {
         self.with_live(|live| act(&live.pidfd))
     }
 
-    /// The pidfd, to wait with; `None` if the child has been reaped.
+    /// Returns the pidfd, to wait with; `None` if the child has been reaped.
     pub(in crate::process) fn pidfd(&self) -> Option<Arc<Pidfd>> {
         self.with_live(|live| live.pidfd.clone())
     }
@@ -221,7 +221,7 @@ impl ChildRecord {
         !matches!(*self.state(), State::Ended { .. })
     }
 
-    /// Why it ended, and whether `run` has returned an `Err`; `None` while it runs.
+    /// Returns why it ended, and whether `run` has returned an `Err`; `None` while it is running.
     pub(in crate::process) fn end(&self) -> Option<(ExitReason, bool)> {
         match &*self.state() {
             State::Running(_) | State::Inline(_) => None,
@@ -229,7 +229,7 @@ impl ChildRecord {
         }
     }
 
-    /// Why it ended; `None` while it runs.
+    /// Returns why it ended; `None` while it is running.
     pub(in crate::process) fn exit_reason(&self) -> Option<ExitReason> {
         self.end().map(|(reason, _)| reason)
     }
@@ -278,7 +278,7 @@ impl ChildRecord {
         self.with_live(|live| live.detach());
     }
 
-    /// Returns whether it was detached: then the end of this program does not wait for it.
+    /// Returns whether it was detached, in which case the end of this program does not wait for it.
     pub(crate) fn is_detached(&self) -> bool {
         self.detached.load(Ordering::SeqCst)
     }
@@ -286,24 +286,25 @@ impl ChildRecord {
 
 /// Its end.
 impl ChildRecord {
-    /// Takes the exit status if the process has ended. The reaper and a joining thread may call it
-    /// at the same time: the first one takes the status, and the other finds the state `Ended`.
+    /// Takes the exit status if the process has ended. The reaper and a joining thread may call
+    /// this at the same time: the first one takes the status, and the other finds the state
+    /// `Ended`.
     pub(in crate::process) fn reap(&self) {
         let mut state = self.state();
         let State::Running(live) = &*state else {
             return;
         };
-        // This leaves the zombie there, so the pid stays ours until all below is done.
+        // This leaves the zombie there, so the pid stays ours until everything below is done.
         let Some(status) = live.pidfd.status() else {
             return;
         };
-        // Before the status is taken, which makes the pidfd ready once more and would wake the
-        // reaper for nothing. And before the state changes: a thread that sees the end must not
-        // find the child among those that run.
+        // Before the status is taken, because that makes the pidfd ready once more and would wake
+        // the reaper for nothing. And before the state changes, because a thread that sees the end
+        // must not find the child among those that are running.
         reaper::forget(self.id, &live.pidfd);
         live.pidfd.reap();
-        // The child is dead, so all that it sent is in the socket. A fork of this process shares
-        // the socket, but the child is not its own, and what is in the socket is not for it.
+        // The child is dead, so everything that it sent is in the socket. A fork of this process
+        // shares the socket, but must read nothing from it: the child is not its own.
         let report = match reaper::is_here() {
             true => ExitReport::read(live.control.as_fd()),
             false => ExitReport::default(),
@@ -312,8 +313,8 @@ impl ChildRecord {
         let (reason, output) = report.conclude(status, live.terminated, live.killed);
         let is_err = returned_err && reason.is_success();
         *state = State::Ended { reason, output, is_err };
-        // Wakers may run user code, which must not run under the lock. An end is final, so a thread
-        // that checks in between finds it, and one that waits is notified below.
+        // Wakers may run user code, which must not run under the lock. The end is final, so a
+        // thread that checks in between finds it, and a thread that waits is notified below.
         drop(state);
         self.notify_end();
     }
@@ -340,12 +341,12 @@ impl ChildRecord {
         self.wakers.wake();
     }
 
-    /// Like [`wait`](ChildRecord::wait), but the calling thread sleeps on the pidfd itself unless
-    /// another one does. So the end of the child wakes this thread directly, where the reaper would
-    /// be a second wake-up. It must have its thread-locals.
+    /// Like [`wait`](ChildRecord::wait), but the calling thread sleeps on the pidfd itself, unless
+    /// another thread does so already. So the end of the child wakes this thread directly; by way
+    /// of the reaper it would take a second wake-up. The thread must still have its thread-locals.
     pub(in crate::process) fn join(&self, deadline: Option<Instant>) -> bool {
         if let Some(pidfd) = self.take_watch() {
-            // An error means that there is no memory to wait with: then the reaper does it.
+            // An error means that there is no memory to wait with. Then the reaper waits.
             let ended = pidfd.wait_or_any(&[], deadline).is_ok_and(|ended| ended.is_some());
             if ended {
                 self.reap();
@@ -366,9 +367,10 @@ impl ChildRecord {
         .flatten()
     }
 
-    /// Returns the pidfd to the reaper, unless the child has been reaped. The end may have come
-    /// since the wait timed out: the reaper's poller is level-triggered and reports it then. Other
-    /// threads that join meanwhile sleep on the condition variable, and depend on that report.
+    /// Returns the pidfd to the reaper, unless the child has been reaped. The child may have ended
+    /// since the wait timed out: the reaper's poller is level-triggered and then reports it. Other
+    /// threads that join in the meantime sleep on the condition variable, and depend on that
+    /// report.
     fn return_watch(&self) {
         self.with_live(|live| {
             live.is_watched_by_join = false;
@@ -382,7 +384,7 @@ impl ChildRecord {
         self.wait_ended(deadline).is_some()
     }
 
-    /// Like [`wait`](ChildRecord::wait). Returns the state, which is `Ended`.
+    /// Like [`wait`](ChildRecord::wait), but returns the state, which is `Ended`.
     pub(in crate::process) fn wait_ended(
         &self,
         deadline: Option<Instant>,

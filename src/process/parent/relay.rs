@@ -1,9 +1,9 @@
 //! Prints the lines of children to this process's stdout and stderr, each with the name of its
 //! process.
 //!
-//! One thread, the relay, reads the pipes of all children and prints. It alone blocks when our own
-//! stdout has no reader (a stopped terminal): then the pipes fill up and the children block, as if
-//! they printed there themselves. No other thread waits for the relay without a limit.
+//! One thread, the relay, reads the pipes of all children and prints. Only this thread blocks when
+//! our own stdout has no reader (a stopped terminal): then the pipes fill up and the children
+//! block, as if they printed there themselves. No other thread waits for the relay without a limit.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -17,7 +17,8 @@ use crate::sys::{self, Poller, Service};
 
 /// A longer line is printed in pieces.
 const LINE_MAX: usize = 64 << 10;
-/// Longer prints are split between lines: the system writes up to this size to a pipe at once.
+/// A longer print is split between lines, because the system writes up to this size to a pipe at
+/// once.
 const PRINT_MAX: usize = 4 << 10;
 /// The bytes that one pipe may print before the others have their turn.
 const TURN_MAX: usize = 256 << 10;
@@ -51,7 +52,7 @@ pub(in crate::process) struct RelayedPipe {
 struct Relay {
     readable: Poller,
     pipes: Mutex<BTreeMap<u64, Arc<RelayedPipe>>>,
-    /// The pipes whose child has ended and whose last lines are waited for.
+    /// The pipes whose child has ended, and whose last lines some thread waits for.
     due: Mutex<Vec<u64>>,
 }
 
@@ -83,7 +84,8 @@ pub(in crate::process) fn start_pipe(
         flushed: Mutex::new(false),
         changed: Condvar::new(),
     });
-    // Into the table first: the pipe may be readable at once, and the relay looks it up.
+    // Into the table first: the pipe may be readable at once, and then the relay looks for it
+    // there.
     sys::lock(&relay.pipes).insert(pipe.id, pipe.clone());
     let watched = relay.readable.add(&pipe.fd, pipe.id);
     watched.inspect_err(|_| {
@@ -96,13 +98,13 @@ pub(in crate::process) fn start_pipe(
 pub(super) fn finish() {
     let Some(relay) = RELAY.get() else { return };
     let pipes: Vec<_> = sys::lock(&relay.pipes).values().cloned().collect();
-    // If the relay is blocked, it is blocked for all of them: stop at the first timeout.
+    // If the relay is blocked for one pipe, it is blocked for all: stop at the first timeout.
     pipes.iter().all(|pipe| pipe.flush(None));
 }
 
 impl RelayedPipe {
     /// Waits until the lines of the child, which has ended, are printed. Returns `false` at the
-    /// deadline, and after a second at the latest.
+    /// deadline, or after a second.
     pub(in crate::process) fn flush(&self, deadline: Option<Instant>) -> bool {
         let patience = Instant::now() + PATIENCE;
         let deadline = deadline.map_or(patience, |deadline| deadline.min(patience));
@@ -161,7 +163,7 @@ impl Relay {
     }
 
     /// Prints the lines in one pipe. If it `is_due`, its child has ended, and text without a
-    /// newline is a line, too.
+    /// newline counts as a line, too.
     fn turn(&self, id: u64, lines: &mut BTreeMap<u64, Lines>, is_due: bool) {
         let Some(pipe) = sys::lock(&self.pipes).get(&id).cloned() else {
             return;
@@ -172,7 +174,7 @@ impl Relay {
             pending_lines.rest(&pipe);
             pipe.set_flushed();
         }
-        // The pipe may outlive the child: children of the child may have it.
+        // The pipe may outlive the child, whose own children may have it.
         if at_end {
             lines.remove(&id);
             sys::lock(&self.pipes).remove(&id);
@@ -240,8 +242,8 @@ impl Lines {
 }
 
 impl RelayTarget {
-    /// Prints the text under one lock, so that other threads do not print between its lines. There
-    /// is no caller that could handle an error.
+    /// Prints the text under one lock, so that other threads do not print between its lines.
+    /// Ignores errors: no caller could handle them.
     fn print(self, text: &[u8]) {
         if text.is_empty() {
             return;

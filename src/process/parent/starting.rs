@@ -1,9 +1,9 @@
 //! A child between its exec and the moment in which its worker runs.
 //!
-//! Until the reaper takes over, [`StartingChild`] alone holds the child, and kills and reaps it
-//! when it is dropped: each error on the way ends the child, and no other thread can reap it or
-//! signal it meanwhile. The child runs concurrently, and may die at every step. So no step
-//! concludes anything from a message that did not arrive: a closed socket, a failed send and a
+//! Until the reaper takes over, only [`StartingChild`] holds the child, and it kills and reaps the
+//! child when it is dropped. So each error on the way ends the child, and no other thread can reap
+//! it or signal it in the meantime. The child runs concurrently, and may die at every step. So no
+//! step concludes anything from a message that did not arrive: a closed socket, a failed send and a
 //! ready pidfd all lead to [`ended`](StartingChild::ended), where the exit status decides. A
 //! message that did arrive counts, even if the child is dead by then.
 
@@ -26,11 +26,11 @@ use crate::process::parent::record::{ChildRecord, LiveChild};
 use crate::process::stdio::ParentPipes;
 use crate::sys::{ChildEvent, Pidfd, WaitStatus};
 
-/// How long a child that has closed its control socket may take to be dead.
+/// How long a child that has closed its control socket may take to die.
 const END_PATIENCE: Duration = Duration::from_millis(200);
-/// Longer than any process takes that has been killed, or has been seen to end.
+/// No process that has been killed, or has been seen to end, takes this long.
 const REAP_PATIENCE: Duration = Duration::from_secs(3600);
-/// A timeout beyond this is as good as none; the clock may not be able to express it.
+/// A longer timeout is as good as none; the clock may not be able to express it.
 const TIMEOUT_MAX: Duration = Duration::from_secs(86_400 * 365);
 const SIGABRT: i32 = 6;
 
@@ -49,7 +49,7 @@ pub(in crate::process) struct StartingChild {
     early: Option<EarlyStderr>,
 }
 
-/// When the worker must run.
+/// The time by which the worker must run.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::process) struct StartLimit {
     timeout: Duration,
@@ -57,7 +57,7 @@ pub(in crate::process) struct StartLimit {
 }
 
 impl StartLimit {
-    /// The clock starts now.
+    /// Starts the clock.
     pub(in crate::process) fn after(timeout: Duration) -> StartLimit {
         StartLimit { timeout, deadline: Instant::now() + timeout.min(TIMEOUT_MAX) }
     }
@@ -96,7 +96,7 @@ impl StartingChild {
         let fds: Vec<BorrowedFd<'_>> = before.chain(stderr).chain(after).collect();
         match handshake::send(self.control(), hello, &fds) {
             Ok(()) => Ok(()),
-            // The child is gone: its status is the better error.
+            // The child is gone. Its status makes a better error.
             Err(error) if is_gone(&error) => Err(self.ended()),
             Err(cause) => Err(SpawnError::io("send the first message to the new process")(cause)),
         }
@@ -106,8 +106,8 @@ impl StartingChild {
     pub(in crate::process) fn wait_started(&mut self) -> Result<(), SpawnError> {
         let mut message = self.next_message()?;
         if matches!(message, ChildMessage::EarlyStderr) {
-            // The child waits for the release and writes nothing meanwhile. So this passes on all
-            // of its early text, before anything that it will write to the real stderr.
+            // The child waits for the release and writes nothing in the meantime. So this passes on
+            // all of its early text, before anything that it will write to the real stderr.
             self.pass_on();
             // If the child is gone, the next call notices.
             let _ = handshake::send(self.control(), &ParentMessage::ReleaseStderr, &[]);
@@ -119,12 +119,12 @@ impl StartingChild {
         }
     }
 
-    /// The next message that is not a panic. A panic may have been caught: the next message, or the
-    /// end of the child, shows what it led to.
+    /// Returns the next message that is not a panic. A panic may have been caught: what follows, a
+    /// message or the end of the child, shows what it led to.
     fn next_message(&mut self) -> Result<ChildMessage, SpawnError> {
         loop {
             match self.any_message()? {
-                // A child that always has another one to report must not hide the deadline.
+                // A child that never stops reporting panics must not hide the deadline.
                 ChildMessage::Panicked { .. } if self.limit.deadline <= Instant::now() => {
                     return Err(self.timed_out());
                 }
@@ -154,7 +154,8 @@ impl StartingChild {
         }
     }
 
-    /// Waits for a message, the child's end, or the deadline, and passes its stderr on meanwhile.
+    /// Waits for a message, the child's end, or the deadline, and passes the child's stderr on in
+    /// the meantime.
     fn wait(&mut self) -> Result<ChildEvent, SpawnError> {
         loop {
             let early = self.early.as_ref().expect("a start that is not finished passes stderr on");
@@ -211,11 +212,12 @@ impl StartingChild {
         SpawnError::Protocol { name, pid, message, stderr }
     }
 
-    /// The child has closed its end of the socket, or is dead: its exit status is the error.
+    /// Called when the child has closed its end of the socket, or is dead. Returns its exit status
+    /// as the error.
     fn ended(&mut self) -> SpawnError {
         let pidfd = self.pidfd.take().expect("a start that is not finished holds its child");
-        // A dying process closes its descriptors a moment before its pidfd is ready. One that
-        // closed the socket and still runs has broken the protocol.
+        // A dying process closes its descriptors a moment before its pidfd becomes ready. A process
+        // that closed the socket and keeps running has broken the protocol.
         if !matches!(pidfd.wait_end(Instant::now() + END_PATIENCE), Ok(true)) {
             pidfd.kill();
             reap(&pidfd);
@@ -247,16 +249,18 @@ impl StartingChild {
         let control =
             self.control.take().expect("a start that is not finished holds the control socket");
         let pidfd = self.pidfd.take().expect("a start that is not finished holds its child");
-        // From here on dropping `self` does nothing, and an error has to end the child by hand.
+        // From here on, dropping `self` does nothing, and the code for each error must end the
+        // child.
         if let Some(early) = self.early.take() {
             early.leave();
         }
         let live = LiveChild::new(pidfd, control, liveness);
         let record = Arc::new(ChildRecord::new(self.pid, identity, worker, live));
-        // The child may have ended since `Started`. That is not lost: its pidfd stays ready, and
-        // the reaper's poller reports it as soon as it watches.
+        // The child may have ended since `Started`. Its end is not lost: the pidfd stays ready, and
+        // the reaper's poller reports it as soon as it watches the pidfd.
         if let Err(cause) = reaper::watch(record.clone()) {
-            // The reaper does not watch it, and no other thread has the record: it is reaped here.
+            // The reaper does not watch it, and no other thread has the record, so it is reaped
+            // here.
             record.with_pidfd(|pidfd| {
                 pidfd.kill();
                 reap(pidfd)
@@ -281,7 +285,7 @@ fn is_gone(error: &io::Error) -> bool {
     matches!(Failure::from(io::Error::from(error.kind())), Failure::Gone)
 }
 
-/// Takes the status of a child that has been killed, or seen to end.
+/// Takes the status of a child that has been killed, or has been seen to end.
 fn reap(pidfd: &Pidfd) -> WaitStatus {
     let _ = pidfd.wait_end(Instant::now() + REAP_PATIENCE);
     pidfd.reap().unwrap_or(WaitStatus::Unknown)

@@ -8,7 +8,7 @@ use crate::queue::client::attachment::AttachedQueue;
 use crate::queue::outcome::QueueFailure;
 
 pub(in crate::queue) trait Driver {
-    /// The proof that the time is over; without values if the driver has no deadline.
+    /// The proof that the time is over. Has no values if the driver has no deadline.
     type Elapsed;
 
     /// Waits until `ready` returns something. It is called again whenever this process was rung.
@@ -53,7 +53,8 @@ impl Driver for Polled {
         let check = |interest: Interest<'_>| {
             let outcome = queue.session().poll(interest, &mut ready);
             if outcome.is_pending() && interest.is_some() {
-                // The owner may not know that this task waits, or that all it sent was taken.
+                // The owner may not know that this task waits, or that everything it sent was
+                // taken.
                 queue.ring();
             }
             outcome

@@ -5,11 +5,12 @@ use crate::ipc::wire::Envelope;
 use crate::queue::item::NewItem;
 use crate::queue::layout::Tag;
 
-/// Room in the outbox that items leave free, for a thousand leases that end. A client holds no more
-/// than about that many items, so ending them does not have to wait for an owner that is suspended.
+/// The room in the outbox that items leave free, for the ends of a thousand leases. A client holds
+/// no more than about that many items, so it can end its leases without waiting for an owner that
+/// is suspended.
 const LEASE_ROOM: usize = 1024 * 16;
 
-/// An entry that is to be written.
+/// An entry to write.
 #[derive(Debug)]
 pub(in crate::queue) struct Outgoing<'a> {
     pub(in crate::queue) tag: Tag,
@@ -27,7 +28,7 @@ impl<'a> Outgoing<'a> {
         Outgoing { tag, bytes, parcel: Some(parcel) }
     }
 
-    /// The room that the outbox must have for it.
+    /// Returns the room that the outbox must have for it.
     #[inline]
     pub(in crate::queue) fn room(&self) -> usize {
         let reserve = match self.tag {

@@ -1,8 +1,8 @@
 //! Questions from a client to the owner of a queue.
 //!
-//! A question is an entry in the outbox with a number. The owner answers it, by writing the number
-//! into a word of the region, once all entries before it are carried out, and everything that other
-//! processes had put by then.
+//! A question is an entry in the outbox with a number. The owner answers by writing that number
+//! into a word of the region. It does so once it has carried out all entries before the question,
+//! and everything that other processes had put by then.
 
 use std::sync::atomic::Ordering;
 
@@ -30,8 +30,8 @@ impl AttachedQueue {
         &self,
         driver: &D,
     ) -> Result<(), WaitEnd<D::Elapsed, QueueFailure>> {
-        // Two threads may write their questions in the other order. The answer to the later number
-        // covers both, because what each of them wrote before is before both entries.
+        // Two threads may write their questions in the opposite order. The answer to the later
+        // number covers both, because whatever each of them wrote before comes before both entries.
         let question = self.asked.fetch_add(1, Ordering::SeqCst) + 1;
         self.request(Tag::Ask, question, driver).await?;
         let answered = self.word(Word::Answered);
@@ -50,7 +50,7 @@ impl AttachedQueue {
         self.request_and_ask(Tag::Close, answer)
     }
 
-    /// Closes the queue and drops the items in it; returns how many those were.
+    /// Closes the queue and drops the items in it. Returns how many it dropped.
     pub(in crate::queue) fn close_and_discard(
         &self,
         answer: &Deadline,
@@ -81,13 +81,13 @@ impl AttachedQueue {
     ) -> Result<QueueJoined, WaitEnd<D::Elapsed, QueueFailure>> {
         let join = self.joins.fetch_add(1, Ordering::SeqCst) + 1;
         self.request(Tag::Join, join, driver).await?;
-        // After this, the flag is no older than the request.
+        // After this answer, the flag is not older than the request.
         self.ask(driver).await?;
         let joined = driver.until(self, || self.joined(join)).await?;
         joined.map_err(WaitEnd::Failed)
     }
 
-    /// How a join that the owner has read has ended.
+    /// Returns how a join that the owner has read ended.
     fn joined(&self, join: u64) -> Option<Result<QueueJoined, QueueFailure>> {
         if self.word(Word::Joined).load(Ordering::SeqCst) >= join {
             let dead = self.word(Word::DeadLetters).load(Ordering::SeqCst);

@@ -10,7 +10,7 @@ use crate::ipc::region::Region;
 use crate::queue::client::attachment::AttachedQueue;
 use crate::queue::layout::{self, Word};
 
-/// While it lives, a selector of this client wants an item.
+/// Announces that a selector of this client wants an item, until it is dropped.
 #[derive(Debug)]
 struct Wanting {
     session: Arc<Session>,
@@ -45,7 +45,8 @@ impl EventSource for AttachedQueue {
         let ready = || self.has_next().then_some(());
         let ready = self.session().poll(interest, ready).is_ready();
         if !ready && interest.is_some() {
-            // The owner may not know that this selector waits, or that all it sent was taken.
+            // The owner may not know that this selector waits, or that everything it sent was
+            // taken.
             self.ring();
         }
         ready

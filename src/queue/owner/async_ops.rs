@@ -1,5 +1,5 @@
-//! Operations of tasks in the owner process: the steps of `threads`, with a waker instead of a
-//! condition variable.
+//! Operations of tasks in the owner process: the same steps as in `threads`, with a waker instead
+//! of a condition variable.
 
 use std::sync::Arc;
 use std::task::Poll;
@@ -11,7 +11,7 @@ use crate::queue::owner::lock::QueueOwner;
 use crate::queue::owner::state::Wait;
 use crate::queue::owner::wakers::{Bell, Bells};
 
-/// A future that counts as a waiting thread does, until it is done or dropped.
+/// A future that counts as a waiting thread until it is done or dropped.
 struct Counted<'a> {
     owner: &'a QueueOwner,
     wait: Wait,
@@ -26,13 +26,13 @@ impl<'a> Counted<'a> {
 
 impl Drop for Counted<'_> {
     fn drop(&mut self) {
-        // Others may use what this future was woken for.
+        // Others may use the thing that this future was woken for.
         self.owner.update(|state| state.end(self.wait));
     }
 }
 
-/// Sets the waker of a task that may have to wait: before the lock is taken, since the waker's code
-/// must not run under it, and before the check, which finds what changed earlier.
+/// Sets the waker of a task that may have to wait. This comes before the lock is taken, since the
+/// waker's code must not run under it, and before the check, which finds what changed earlier.
 fn set_waker(interest: Interest<'_>) {
     if let Some((slot, waker)) = interest {
         slot.set(waker);
@@ -40,7 +40,7 @@ fn set_waker(interest: Interest<'_>) {
 }
 
 impl QueueOwner {
-    /// Waits until `step` returns something, woken by a bell.
+    /// Waits until `step` returns something. A bell wakes it.
     async fn wait_for<R>(
         &self,
         bell: fn(&Bells) -> &Bell,
@@ -110,7 +110,7 @@ impl QueueOwner {
         let mut state = self.lock();
         let mut outcome = state.check_room(false);
         if outcome.is_none() && interest.is_some() {
-            // Decides when room may be taken back from clients that do not use it.
+            // Decides when to take back room that clients do not use.
             state.schedule();
             outcome = state.check_room(false);
         }

@@ -1,9 +1,9 @@
 //! All clients of a queue: sums over them, and lists of those that want or have something.
 //!
-//! A queue may have hundreds of clients, of which a few are active. So no step of the scheduler
-//! visits all of them: it reads a sum, or takes the next client from a list. Each client that
-//! changes is counted again and put on the lists where it belongs; one that no longer belongs there
-//! is dropped from a list when its turn comes.
+//! A queue may have hundreds of clients, of which only a few are active. So no step of the
+//! scheduler visits all of them: it reads a sum, or takes the next client from a list. When a
+//! client changes, it is counted again and put on the lists where it belongs. A client that no
+//! longer belongs on a list is dropped from it when its turn comes.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -14,10 +14,10 @@ use crate::queue::owner::client::{QueueClient, STALLED};
 use crate::queue::owner::ledger::Ledger;
 use crate::queue::owner::place::{Place, Tally};
 
-/// A client of one queue. Used again once it was released.
+/// Identifies a client of one queue. A key is used again after it was released.
 pub(in crate::queue::owner) type Key = usize;
 
-/// The owner's own threads, in the order of those that wait for items.
+/// The owner's own threads, in the list of those that wait for items.
 pub(in crate::queue::owner) const OWN: Key = Key::MAX;
 
 #[derive(Debug, Default)]
@@ -36,12 +36,13 @@ pub(in crate::queue::owner) struct Clients {
     pub(in crate::queue::owner) hungry: VecDeque<Key>,
     /// Those that wait for room, in the order in which they are served.
     pub(in crate::queue::owner) putters: VecDeque<Key>,
-    /// Those with room that they did not use yet, the first one that is asked for it in front.
+    /// Those with room that they have not used yet. The first one to ask for it is in front.
     pub(in crate::queue::owner) creditors: VecDeque<Key>,
-    /// Those with items in their inbox, each with the time when it may be asked for some.
+    /// Those with items in their inbox, each with the time from which it may be asked for some.
     holders: BTreeSet<(Instant, Key)>,
     stuck: Vec<Key>,
-    /// Those that have written what no client writes, until the hub ends their sessions.
+    /// Those that have written something that no correct client writes, until the hub ends their
+    /// sessions.
     pub(in crate::queue::owner) corrupt: Vec<Arc<ClientLink>>,
 }
 
@@ -77,7 +78,7 @@ impl Clients {
         key
     }
 
-    /// Makes the key of a client that was removed free.
+    /// Frees the key of a client that was removed.
     pub(in crate::queue::owner) fn release(&mut self, key: Key) {
         self.free.push(key);
     }
@@ -98,7 +99,7 @@ impl Clients {
         Some(*client)
     }
 
-    /// Changes a client, counts it again, and puts it on the lists where it belongs now.
+    /// Changes a client, counts it again, and puts it on the lists where it now belongs.
     pub(in crate::queue::owner) fn change<R>(
         &mut self,
         key: Key,
@@ -136,7 +137,7 @@ impl Clients {
         }
     }
 
-    /// Puts a client on the list of those that are written to.
+    /// Puts a client on the list of those that have changed.
     pub(in crate::queue::owner) fn touch(&mut self, key: Key) {
         if let Some(client) = self.slots.get_mut(key).and_then(Option::as_deref_mut) {
             if !std::mem::replace(&mut client.place.touched, true) {
@@ -156,7 +157,7 @@ impl Clients {
         }
     }
 
-    /// Reads all that a client has written. Returns whether there was anything.
+    /// Reads everything that a client has written. Returns whether there was anything.
     pub(in crate::queue::owner) fn look(
         &mut self,
         key: Key,
@@ -185,7 +186,7 @@ impl Clients {
         true
     }
 
-    /// The front of the clients that wait for an item, without those that no longer do.
+    /// Returns the first client that waits for an item. Drops those that no longer wait.
     pub(in crate::queue::owner) fn first_getter(&mut self) -> Option<Key> {
         while let Some(&key) = self.getters.front() {
             match self.get_mut(key) {
@@ -199,7 +200,7 @@ impl Clients {
         None
     }
 
-    /// The front of the clients that wait for room, without those that no longer do.
+    /// Returns the first client that waits for room. Drops those that no longer wait.
     pub(in crate::queue::owner) fn first_putter(&mut self) -> Option<Key> {
         while let Some(&key) = self.putters.front() {
             match self.get_mut(key) {
@@ -213,7 +214,7 @@ impl Clients {
         None
     }
 
-    /// The keys of the clients with items in their inboxes.
+    /// Returns the keys of the clients with items in their inboxes.
     pub(in crate::queue::owner) fn holders(&self) -> impl Iterator<Item = Key> {
         self.holders.iter().map(|&(_, key)| key)
     }
@@ -232,12 +233,12 @@ impl Clients {
         Some(key)
     }
 
-    /// When a client may be asked for items.
+    /// Returns when the next client may be asked for items.
     pub(in crate::queue::owner) fn next_holder(&self) -> Option<Instant> {
         self.holders.first().map(|&(at, _)| at)
     }
 
-    /// An item found no room in the inbox of this client.
+    /// Records that an item found no room in the inbox of this client.
     pub(in crate::queue::owner) fn set_stuck(&mut self, key: Key) {
         if let Some(client) = self.get_mut(key) {
             client.place.stuck = true;
@@ -249,7 +250,7 @@ impl Clients {
         !self.stuck.is_empty()
     }
 
-    /// Offers items to those again that had no room for one.
+    /// Makes the clients that had no room for an item available for items again.
     pub(in crate::queue::owner) fn retry_stuck(&mut self) {
         for key in std::mem::take(&mut self.stuck) {
             self.change(key, |client| client.place.stuck = false);

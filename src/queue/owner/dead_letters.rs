@@ -31,10 +31,11 @@ use crate::sys;
 pub enum DeadCause {
     /// The item was delivered the maximum number of times and never finished.
     Deliveries,
-    /// The item was delivered and not finished, and held the receiving end of a channel or pipe,
+    /// The item was delivered and not finished. It held the receiving end of a channel or pipe,
     /// which exists only once and went with the consumer.
     MovedOut,
-    /// The item is not a valid value of the queue's item type: the error of the `get` that took it.
+    /// The item is not a valid value of the queue's item type. This is the error of the `get` that
+    /// took it.
     Decode(DecodeError),
 }
 
@@ -54,7 +55,7 @@ impl fmt::Display for DeadCause {
 
 #[derive(Debug)]
 pub(in crate::queue) struct Letter {
-    /// Locked only to make it `Sync`: a parcel may hold what exists once.
+    /// In a mutex only to make it `Sync`: a parcel may hold things that exist only once.
     pub(in crate::queue) payload: Mutex<Payload>,
     pub(in crate::queue) attempts: u32,
     pub(in crate::queue) cause: DeadCause,
@@ -73,17 +74,17 @@ pub(in crate::queue) struct DeadLetters {
     letters: VecDeque<(u64, Arc<Letter>)>,
     next: u64,
     max: usize,
-    /// How many descriptors they keep open.
+    /// How many descriptors the letters keep open.
     descriptors: usize,
-    /// How many there were that were neither redelivered nor discarded, with those that were
-    /// dropped to make room.
+    /// How many letters there were that were neither redelivered nor discarded, including those
+    /// that were dropped to make room.
     count: usize,
     /// The queue, for reports.
     queue: String,
 }
 
-/// The most descriptors that the dead letters of a queue keep open. With more, a few bad jobs would
-/// leave none for the rest of the program.
+/// The most descriptors that the dead letters of a queue keep open. Without a limit, a few bad jobs
+/// would leave none for the rest of the program.
 const DESCRIPTORS_MAX: usize = 64;
 
 impl DeadLetters {
@@ -107,7 +108,8 @@ impl DeadLetters {
         self.letters.iter()
     }
 
-    /// Adds a letter, and drops the oldest ones if there are too many now, or too many descriptors.
+    /// Adds a letter. Drops the oldest ones if there are too many now, or if they keep too many
+    /// descriptors open.
     pub(in crate::queue) fn push(&mut self, item: Item, cause: DeadCause) {
         let Item { payload, attempts } = item;
         diagnostics::loss(
@@ -148,8 +150,8 @@ impl DeadLetters {
         Ok(letter)
     }
 
-    /// Takes a letter's payload out, for another delivery. If that is not possible, the letter
-    /// stays in its place.
+    /// Takes a letter's payload out for another delivery. If that is not possible, the letter stays
+    /// in its place.
     pub(in crate::queue) fn revive(&mut self, number: u64) -> Result<Payload, DeadLetterError> {
         let index = self.index(number)?;
         let letter = &self.letters[index].1;
@@ -157,7 +159,7 @@ impl DeadLetters {
             return Err(DeadLetterError::MovedOut);
         }
         if Arc::strong_count(letter) > 1 {
-            // A `DeadLetter` of the program shows it as well.
+            // A `DeadLetter` that the program holds shows this payload as well.
             let copy = sys::lock(&letter.payload).try_clone();
             let copy = copy.ok_or(DeadLetterError::NoMemory)?;
             self.remove(number)?;

@@ -1,4 +1,4 @@
-//! The items of a queue that are with no process, and the count of all that are unfinished.
+//! The items of a queue that no process holds, and the count of all that are unfinished.
 
 use std::collections::VecDeque;
 
@@ -22,7 +22,7 @@ pub(in crate::queue) struct Ledger {
     pub(in crate::queue) dead: DeadLetters,
     unfinished: usize,
     pub(in crate::queue) closed: bool,
-    /// Items that are in the queue or come back to it are dropped. Implies `closed`.
+    /// Items that are in the queue, or that come back to it, are dropped. Implies `closed`.
     pub(in crate::queue) discards: bool,
 }
 
@@ -47,19 +47,20 @@ impl Ledger {
         self.joinable
     }
 
-    /// The number of items that are not finished; 0 in a plain queue, which does not count them.
+    /// Returns the number of items that are not finished. Returns 0 in a plain queue, which does
+    /// not count them.
     pub(in crate::queue) fn unfinished(&self) -> usize {
         self.unfinished
     }
 
-    /// `count` items were added to the store.
+    /// Records that `count` items were added to the store.
     pub(in crate::queue) fn note_put(&mut self, count: usize) {
         if self.joinable {
             self.unfinished += count;
         }
     }
 
-    /// `count` items were finished or dropped.
+    /// Records that `count` items were finished or dropped.
     pub(in crate::queue) fn note_finished(&mut self, count: usize) {
         if self.joinable {
             self.unfinished -= count;
@@ -72,15 +73,15 @@ impl Ledger {
         self.store.push_back(Item { payload, attempts: 0 });
     }
 
-    /// Puts items that no consumer has taken back to the front, the first one first.
+    /// Puts items that no consumer has taken back at the front, keeping their order.
     pub(in crate::queue) fn put_back(&mut self, untaken: impl DoubleEndedIterator<Item = Item>) {
         for item in untaken.rev() {
             self.store.push_front(item);
         }
     }
 
-    /// An item was taken and not finished: it is the next one, unless it cannot be or must not be
-    /// delivered again.
+    /// Takes back an item that was taken and not finished. It becomes the next item, unless it
+    /// cannot or must not be delivered again.
     pub(in crate::queue) fn give_back(&mut self, mut item: Item) {
         let cause = if item.payload.is_moved_out() {
             DeadCause::MovedOut
@@ -105,7 +106,7 @@ impl Ledger {
         self.bury(item, DeadCause::Decode(error));
     }
 
-    /// Puts a dead letter at the end of the queue, as if no consumer had had it.
+    /// Puts a dead letter at the end of the queue, as if no consumer had ever taken it.
     pub(in crate::queue) fn redeliver(&mut self, number: u64) -> Result<(), DeadLetterError> {
         if self.closed {
             return Err(DeadLetterError::Closed);
@@ -115,7 +116,7 @@ impl Ledger {
         Ok(())
     }
 
-    /// Drops the stored items and these; returns how many those were.
+    /// Drops the stored items and these. Returns how many it dropped.
     pub(in crate::queue) fn discard(&mut self, more: &mut VecDeque<Item>) -> usize {
         let dropped = self.store.len() + more.len();
         self.store.clear();

@@ -22,9 +22,9 @@ pub(in crate::queue) struct QueueOwner {
     /// The name of the item type.
     pub(in crate::queue) item: &'static str,
     pub(in crate::queue) name: Option<Arc<str>>,
-    /// The hub knows it by this key. Handles carry those of its facets.
+    /// The hub's key for the queue itself. Handles carry the keys of its facets.
     pub(in crate::queue) key: ObjectKey,
-    /// Handles in this process.
+    /// Counts the handles in this process.
     handles: Arc<OwnHandles>,
     state: Mutex<QueueState>,
     pub(in crate::queue) threads: Condvars,
@@ -65,7 +65,7 @@ impl QueueOwner {
         result
     }
 
-    /// Reads the state, after all that clients have written up to now.
+    /// Reads the state, including everything that clients have written so far.
     pub(in crate::queue) fn read<R>(&self, read: impl FnOnce(&mut QueueState) -> R) -> R {
         self.update(|state| {
             state.drain_all();
@@ -79,13 +79,13 @@ impl QueueOwner {
 
     pub(in crate::queue) fn drop_handle(&self, role: Role) {
         self.handles.remove(role);
-        // Others may wait for something that only this handle could have put or taken.
+        // Others may be waiting for something that only this handle could have put or taken.
         self.update(|_| ());
     }
 }
 
-/// A guard for the queue's state. What the scheduler has notified is woken when it is dropped, and
-/// the hub if it has to serve the queue.
+/// A guard for the queue's state. Dropping it wakes what the scheduler has notified, and the hub if
+/// it has to serve the queue.
 pub(in crate::queue) struct StateGuard<'a> {
     owner: &'a QueueOwner,
     /// `None` only while the state is unlocked.
@@ -93,7 +93,7 @@ pub(in crate::queue) struct StateGuard<'a> {
 }
 
 impl<'a> StateGuard<'a> {
-    /// Unlocks the state and sleeps until one of `threads` is notified, or until `deadline`.
+    /// Unlocks the state, and sleeps until one of `threads` is notified, or until `deadline`.
     /// Returns at once if tasks have to be woken first, since that must not happen under the lock.
     pub(in crate::queue) fn wait(
         mut self,
@@ -103,7 +103,7 @@ impl<'a> StateGuard<'a> {
         let owner = self.owner;
         match self.state.take_if(|state| !state.bells().must_unlock()) {
             Some(mut state) => {
-                // No task is among those that are woken here.
+                // No tasks are woken here.
                 let _ = state.wake_threads(&owner.threads);
                 let state = Some(sys::wait(threads, state, deadline));
                 StateGuard { owner, state }

@@ -5,24 +5,24 @@ use std::time::Instant;
 use crate::ipc::hub::Tick;
 use crate::queue::owner::client::QueueClient;
 
-/// A client's needs and holdings as numbers, and the sums of them over all clients.
+/// A client's needs and holdings as numbers. Also the sums of those numbers over all clients.
 ///
-/// The sums are kept as clients change, so that no decision of the scheduler has to ask each of
-/// them.
+/// The sums are updated whenever a client changes, so that no decision of the scheduler has to
+/// visit all clients.
 #[derive(Clone, Copy, Debug, Default)]
 pub(in crate::queue::owner) struct Tally {
     /// Items in inboxes.
     pub(in crate::queue::owner) outstanding: usize,
-    /// Room that was granted and not used.
+    /// Room that was granted and is not used yet.
     pub(in crate::queue::owner) credits: usize,
     /// Clients with items that may come back.
     pub(in crate::queue::owner) holding: usize,
     /// Clients with something that waits for an item.
     pub(in crate::queue::owner) waiting: usize,
-    /// Clients that put nothing: those with a handle that cannot, and those with a thread that
-    /// waits for an item, and that have never put one.
+    /// Clients that put nothing: those whose handle cannot put, and those in which a thread waits
+    /// for an item and which have never put one.
     pub(in crate::queue::owner) idle: usize,
-    /// Those of the other clients in which a selector waits, and that have never put one.
+    /// Those of the other clients in which a selector waits and which have never put an item.
     pub(in crate::queue::owner) selecting: usize,
     /// Clients with a handle that can take items.
     pub(in crate::queue::owner) taking: usize,
@@ -32,7 +32,7 @@ pub(in crate::queue::owner) struct Tally {
     pub(in crate::queue::owner) got: usize,
     /// Clients that wait for room, or for the end of all items.
     pub(in crate::queue::owner) blocked: usize,
-    /// Clients that take items so fast that a wake-up for each is a waste.
+    /// Clients that take items so fast that one wake-up per item is a waste.
     pub(in crate::queue::owner) fast: usize,
     /// Clients with a question that was not answered.
     pub(in crate::queue::owner) asking: usize,
@@ -95,8 +95,8 @@ impl Tally {
     }
 }
 
-/// What a client counts for at present, and the lists of [`Clients`](super::clients::Clients) that
-/// it is in.
+/// What a client currently counts for, and the lists of [`Clients`](super::clients::Clients) that
+/// it is on.
 #[derive(Debug)]
 pub(in crate::queue::owner) struct Place {
     pub(in crate::queue::owner) tally: Tally,
@@ -107,12 +107,13 @@ pub(in crate::queue::owner) struct Place {
     pub(in crate::queue::owner) putter: bool,
     pub(in crate::queue::owner) holder: bool,
     pub(in crate::queue::owner) creditor: bool,
-    /// An item found no room in its inbox, so it is offered none until that may have changed.
+    /// An item found no room in the client's inbox, so the client is offered none until that may
+    /// have changed.
     pub(in crate::queue::owner) stuck: bool,
     pub(in crate::queue::owner) corrupt: bool,
-    /// When it last wrote something.
+    /// When the client last wrote something.
     pub(in crate::queue::owner) active: Tick,
-    /// When it was last asked for items that it can spare.
+    /// When the client was last asked for items that it can spare.
     pub(in crate::queue::owner) asked: Instant,
 }
 

@@ -1,7 +1,7 @@
 //! Stored items, in the order in which they will be taken.
 //!
 //! Items that came out of a ring are kept as a *run*: the bytes of their ring entries, one after
-//! the other. They are written to the next ring as they are, so moving a thousand of them is one
+//! the other. They are written to the next ring unchanged, so moving a thousand of them is one
 //! copy.
 
 use std::collections::VecDeque;
@@ -11,17 +11,17 @@ use crate::ipc::small_bytes::SmallBytes;
 use crate::queue::item::{Item, Payload};
 use crate::queue::layout::Tag;
 
-/// A run of this length is not extended.
+/// A run that has reached this length is not extended any more.
 const RUN_MAX: usize = 64 << 10;
 /// A run with more capacity than this is freed when it is empty.
 const SPARE_MAX: usize = 32 << 10;
 
 #[derive(Debug, Default)]
 pub(in crate::queue) struct RunQueue {
-    /// No run in it is empty.
+    /// No run among the parts is empty.
     parts: VecDeque<Part>,
     count: usize,
-    /// The memory of a run that became empty, for the next one.
+    /// The memory of a run that became empty, kept for the next one.
     spare: Vec<u8>,
 }
 
@@ -47,7 +47,8 @@ impl Run {
         &self.bytes[self.start..]
     }
 
-    /// The size and number of the first entries: at most `max`, and at most `room` bytes.
+    /// Returns the size and the number of the first entries: at most `max` entries, and at most
+    /// `room` bytes.
     fn front(&self, max: usize, room: usize) -> (usize, usize) {
         let whole = self.bytes.len() - self.start;
         if max >= self.count && room >= whole {
@@ -127,7 +128,7 @@ impl RunQueue {
         Some(item)
     }
 
-    /// Adds the entries that `take` appends to the bytes it is given; it returns their number.
+    /// Adds the entries that `take` appends to the bytes it is given. `take` returns their number.
     pub(in crate::queue) fn push_run(
         &mut self,
         take: impl FnOnce(&mut Vec<u8>) -> Result<usize, Corrupt>,
@@ -148,15 +149,15 @@ impl RunQueue {
 
     /// Adds entries that are known to be valid.
     pub(in crate::queue) fn push_entries(&mut self, entries: &[u8], count: usize) {
-        // Cannot fail: the closure does not.
+        // Cannot fail, because the closure does not.
         let _ = self.push_run(|bytes| {
             bytes.extend_from_slice(entries);
             Ok(count)
         });
     }
 
-    /// The first entries and their number, if the first item is in a run: at most `max` of them,
-    /// and at most `room` bytes.
+    /// Returns the first entries and their number, if the first item is in a run: at most `max`
+    /// entries, and at most `room` bytes.
     pub(in crate::queue) fn front_run(&self, max: usize, room: usize) -> Option<(&[u8], usize)> {
         let Some(Part::Run(run)) = self.parts.front() else {
             return None;
@@ -177,7 +178,7 @@ impl RunQueue {
         }
     }
 
-    /// Drops the items whose entries take up these first bytes of a ring.
+    /// Drops the items whose entries fill these first bytes of a ring.
     pub(in crate::queue) fn skip(&mut self, mut bytes: usize) -> Result<(), Corrupt> {
         while bytes > 0 {
             match self.parts.front().ok_or(Corrupt)? {
@@ -198,7 +199,7 @@ impl RunQueue {
         Ok(())
     }
 
-    /// The size of the ring entries of all items before this index.
+    /// Returns the size of the ring entries of all items before this index.
     pub(in crate::queue) fn offset(&self, mut index: usize) -> usize {
         let mut offset = 0;
         for part in &self.parts {
@@ -214,7 +215,7 @@ impl RunQueue {
         offset
     }
 
-    /// A run at the end that can be extended.
+    /// Returns a run at the end that can be extended.
     fn open_run(&mut self) -> &mut Run {
         if !matches!(self.parts.back(), Some(Part::Run(run)) if run.bytes.len() < RUN_MAX) {
             let bytes = std::mem::take(&mut self.spare);
@@ -241,7 +242,7 @@ impl RunQueue {
     }
 }
 
-/// The size of an item's ring entry.
+/// Returns the size of an item's ring entry.
 pub(in crate::queue) fn entry_size(item: &Item) -> usize {
     let length = match &item.payload {
         Payload::Bytes(bytes) => bytes.as_slice().len(),
@@ -257,7 +258,7 @@ mod tests {
     use crate::ipc::fuzz::Random;
 
     fn item(number: u32, attempts: u32) -> Item {
-        // Of every length, so that entries are one word and many.
+        // All lengths, so that some entries are one word and others many.
         let bytes = number.to_le_bytes().repeat(number as usize % 23 + 1);
         let payload = Payload::Bytes(SmallBytes::new(&bytes));
         Item { payload, attempts }
@@ -268,7 +269,7 @@ mod tests {
         u32::from_le_bytes(bytes.as_slice()[..4].try_into().unwrap())
     }
 
-    /// The ring entries of `count` items from `first` on.
+    /// Returns the ring entries of `count` items from `first` on.
     fn entries(first: u32, count: u32) -> Vec<u8> {
         let mut entries = Vec::new();
         for n in first..first + count {

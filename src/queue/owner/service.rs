@@ -13,8 +13,8 @@ use crate::queue::owner::facet::Facet;
 use crate::queue::owner::lock::QueueOwner;
 use crate::queue::owner::state::QueueState;
 
-/// The queue itself, which the hub serves. Handles and clients have a [`Facet`] of it: the key of
-/// the queue never leaves this process.
+/// The hub serves the queue itself. Handles and clients have a [`Facet`] of it: the key of the
+/// queue never leaves this process.
 impl SharedObject for QueueOwner {
     fn fingerprint(&self) -> u64 {
         self.fingerprint
@@ -72,7 +72,7 @@ impl SharedObject for Facet {
         let owner = &self.owner;
         let capacity = owner.capacity.map_or(0, |capacity| capacity as u64);
         let mut client = QueueClient::new(peer, number, region, owner.joinable, self.role);
-        // A client reads it once the hub has answered.
+        // The client reads it once the hub has answered.
         client.set(Word::Capacity, capacity);
         let key = owner.update(|state| state.add_client(client));
         Ok(Box::new(ServedClient { facet: self, key }))
@@ -90,7 +90,7 @@ impl SharedObject for Facet {
         self.owner.deactivate()
     }
 
-    /// The queue itself is notified.
+    /// Does nothing, because the queue itself is notified.
     fn owner_exits(&self) {}
 
     fn as_any(self: Arc<Self>) -> Arc<dyn std::any::Any + Send + Sync> {

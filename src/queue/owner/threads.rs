@@ -31,7 +31,7 @@ impl QueueOwner {
                 let until = limit.deadline().into_iter().chain(state.next_check()).min();
                 state = state.wait(&self.threads.room, until);
             } else {
-                // Decides when room may be taken back from clients that do not use it.
+                // Decides when to take back room that clients do not use.
                 state.schedule();
             }
         };
@@ -43,7 +43,7 @@ impl QueueOwner {
         outcome
     }
 
-    /// Puts as many items as there is room for, without waiting; returns how many those were.
+    /// Puts as many items as there is room for, without waiting. Returns how many it put.
     pub(in crate::queue) fn put_more<'a>(
         &self,
         items: impl ExactSizeIterator<Item = &'a [u8]>,
@@ -76,14 +76,14 @@ impl QueueOwner {
         taken
     }
 
-    /// Takes up to `max` more items that are left in the store, after those that wait were served.
+    /// Takes up to `max` more items that are left in the store after those that wait were served.
     pub(in crate::queue) fn take_more(&self, max: usize, taken: &mut Vec<Taken>) {
         if max == 0 {
             return;
         }
         self.update(|state| {
             state.schedule();
-            // An item that there is no memory for stays; the next call reports that.
+            // An item that there is no memory for stays. The next call reports that.
             let more = std::iter::from_fn(|| state.take_stored()?.ok());
             taken.extend(more.take(max));
         });
@@ -120,12 +120,12 @@ impl QueueOwner {
         self.lock().detach_lease(lease);
     }
 
-    /// The oldest detached lease.
+    /// Returns the oldest detached lease.
     pub(in crate::queue) fn next_detached(&self) -> Option<u64> {
         self.lock().next_detached()
     }
 
-    /// An item that was taken in this process does not decode.
+    /// Called when an item that was taken in this process does not decode.
     pub(in crate::queue) fn bury_undecodable(&self, taken: Taken, error: DecodeError) {
         self.update(|state| state.bury_undecodable(taken, error));
     }
@@ -134,7 +134,7 @@ impl QueueOwner {
         self.read(QueueState::close);
     }
 
-    /// Closes the queue and drops the items in it; returns how many those were.
+    /// Closes the queue and drops the items in it. Returns how many it dropped.
     pub(in crate::queue) fn close_and_discard(&self) -> usize {
         self.read(QueueState::close_and_discard)
     }
@@ -147,7 +147,7 @@ impl QueueOwner {
         self.read(|state| state.len())
     }
 
-    /// The dead letters with their numbers, oldest first.
+    /// Returns the dead letters with their numbers, oldest first.
     pub(in crate::queue) fn dead_letters(&self) -> Vec<(u64, Arc<Letter>)> {
         self.read(|state| state.dead_letters().cloned().collect())
     }

@@ -27,12 +27,12 @@ impl Bell {
         self.tasks.is_awaited()
     }
 
-    /// Wakes all of them once the state is unlocked.
+    /// Has all of them woken once the state is unlocked.
     pub(in crate::queue) fn ring(&mut self) {
         self.rung = true;
     }
 
-    /// Wakes the threads now, and returns the tasks for after the unlocking.
+    /// Wakes the threads now. Returns the tasks, to be woken after the state is unlocked.
     fn wake_threads(&mut self, threads: &Condvar) -> Option<Arc<WakerSet>> {
         if !std::mem::take(&mut self.rung) {
             return None;
@@ -50,12 +50,12 @@ pub(in crate::queue) struct Condvars {
     pub(in crate::queue) done: Condvar,
 }
 
-/// The bells of a queue, and how tasks and selectors in the owner process are treated.
+/// The bells of a queue, and the rules for tasks and selectors in the owner process.
 ///
-/// They want an item as a waiting thread does, but none is assigned to them before they take it:
-/// one that was woken may be busy with other things. So an item is kept for them only for a moment.
-/// And because the program around a task may be about to put, a waiting task does not make the
-/// queue abandoned for others.
+/// They want an item as a waiting thread does, but no item is assigned to them before they take it,
+/// because one that was woken may be busy with other things. So an item is kept for them only for a
+/// moment. And because the program around a task may be about to put, a waiting task does not make
+/// the queue abandoned for others.
 #[derive(Debug, Default)]
 pub(in crate::queue) struct Bells {
     pub(in crate::queue) items: Bell,
@@ -65,7 +65,7 @@ pub(in crate::queue) struct Bells {
     notified: Option<Instant>,
 }
 
-/// Sets of wakers to be woken without the lock.
+/// Sets of wakers to wake without the lock.
 pub(in crate::queue) type Woken = [Option<Arc<WakerSet>>; 3];
 
 impl Bells {
@@ -75,12 +75,12 @@ impl Bells {
         self.notified = Some(Instant::now());
     }
 
-    /// An item was taken in this process.
+    /// Records that an item was taken in this process.
     pub(in crate::queue) fn note_taken(&mut self) {
         self.notified = None;
     }
 
-    /// Until when one item is kept for the tasks that were woken.
+    /// Returns until when one item is kept for the tasks that were woken.
     pub(in crate::queue) fn kept_until(&self) -> Option<Instant> {
         self.notified.map(|notified| notified + STALLED)
     }

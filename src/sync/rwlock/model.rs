@@ -1,11 +1,11 @@
 //! The read-write lock's protocol in every order, with a death at every point.
 //!
-//! A few threads read or write, several rounds each. As in the model of the lock word, each of their
-//! steps is one access to a word, one falling asleep or one waking, and the real functions take the
-//! decisions on the state word. At any point a process may be killed; the hub then takes the latch,
-//! or inherits it, and repairs. The test visits every state that can be reached. In each, no thread
-//! writes beside another that holds the lock; and if no thread can take a step, all living threads
-//! have done their rounds, and the lock is free.
+//! A few threads read or write, several rounds each. As in the model of the lock word, each of
+//! their steps is one access to a word, one falling asleep or one waking, and the real functions
+//! make the decisions about the state word. At any point a process may be killed; the hub then
+//! takes the latch, or inherits it, and repairs. The test visits every state that can be reached.
+//! In each state, no thread writes while another holds the lock. If no thread can take a step, all
+//! living threads have done their rounds, and the lock is free.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -20,9 +20,10 @@ const REPAIRS: usize = usize::MAX - 1;
 enum At {
     /// Tries to take the lock without the latch.
     Begin,
-    /// Waits for the latch. The flag: it is counted as asleep, and as a writer that waits.
+    /// Waits for the latch. The flag means that it is counted as asleep, and as a writer that
+    /// waits.
     WantsLatch(bool),
-    /// Has the latch, took it in this turn, and decides.
+    /// Has the latch, which it took in this turn, and decides.
     Claims(bool, u8),
     CountsRecord,
     UncountsWriter,
@@ -39,7 +40,7 @@ enum At {
     Unmarks,
     LooksForSleepers,
     ReleasesLatchAndWakes(bool),
-    /// Has unlocked without the latch, while a thread may wait.
+    /// Has unlocked without the latch, and a thread may be waiting.
     ChangesTurn,
     LooksForSleepersWithoutLatch,
     WakesAll,
@@ -47,7 +48,7 @@ enum At {
     Dead,
 }
 
-/// How far the repair of a dead session is.
+/// How far the repair of a dead session has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 enum Repair {
     WantsLatch,
@@ -161,7 +162,7 @@ fn repairs(world: &World, dead: usize, step: Repair) -> Option<World> {
     Some(new)
 }
 
-/// What one thread may do next.
+/// The steps that one thread may take next.
 fn moves(world: &World, thread: usize, access: Access, rounds: u8) -> Option<World> {
     let process = process_of(thread);
     let session = session_of(process);
@@ -194,7 +195,7 @@ fn moves(world: &World, thread: usize, access: Access, rounds: u8) -> Option<Wor
         At::WantsLatch(waited) => return take_latch(At::Claims(waited, world.turn)),
         At::Claims(waited, turn) => {
             let mut world = world.clone();
-            // Its count was taken back under the latch before it decides.
+            // Its count is taken back under the latch before it decides.
             world.asleep[process] -= u8::from(waited);
             let writers_wait = world.writers.iter().any(|&count| count > 0);
             let sleepers = world.sleepers();

@@ -7,24 +7,24 @@
 //!                  0          1: free, and kept for a thread that has slept
 //! ```
 //!
-//! Taking a free lock is one compare-and-swap from 0 to the holder, releasing it one back; neither
-//! is a system call. A thread that has to wait sets `waiters`, then sleeps on the word. The
-//! releasing thread clears the bit and wakes one sleeper. A thread that has slept takes the lock
-//! *with* the bit set, because it cannot know whether others still sleep. This costs one superfluous
-//! wake-up, and avoids a count of sleepers that a death could leave wrong.
+//! Taking a free lock is one compare-and-swap from 0 to the holder, and releasing it is one back to
+//! 0; neither is a system call. A thread that has to wait sets `waiters`, then sleeps on the word.
+//! The releasing thread clears the bit and wakes one sleeper. A thread that has slept takes the
+//! lock *with* the bit set, because it cannot know whether others still sleep. This costs one
+//! superfluous wake-up, and avoids a count of sleepers that a death could leave wrong.
 //!
 //! # Fairness
 //!
-//! A woken thread needs some 50 us to get to the lock, and by then a thread that is running has
-//! often taken it again. That makes a contended lock fast, and would let a sleeper wait for ever. So
-//! once in a millisecond ([`Turns`]), the releasing thread *keeps* the lock: the word then names
-//! [`KEPT`] as its holder, which only a thread that has slept may replace. The kernel wakes the
-//! thread that fell asleep first. So each of n users has a turn of a millisecond in n of them, on
-//! average: one that is woken in vain falls asleep last.
+//! A woken thread takes some 50 us to get to the lock, and by then a running thread has often taken
+//! it again. That makes a contended lock fast, but a sleeper could wait for ever. So once in a
+//! millisecond ([`Turns`]), the releasing thread *keeps* the lock: the word then names [`KEPT`] as
+//! its holder, which only a thread that has slept may replace. The kernel wakes the thread that
+//! fell asleep first, and a thread that is woken in vain falls asleep last. So each of n users gets
+//! the lock, on average, at least once in n milliseconds.
 //!
-//! The lock is kept for no thread in particular, so no death can take it away: the hub frees a kept
-//! lock when it repairs after any death, and the next one to look takes it. If the releasing thread
-//! finds that no thread slept, it frees the lock itself.
+//! The lock is kept for no thread in particular, so a death cannot lose it: the hub frees a kept
+//! lock when it repairs after any death, and the next thread that tries takes it. If the releasing
+//! thread finds that no thread slept, it frees the lock itself.
 //!
 //! # Why no wake-up is lost
 //!
@@ -33,18 +33,19 @@
 //!   the waiter does not sleep.
 //! - *A waiter dies after it set the bit.* The bit stays, and costs the next release one system
 //!   call that wakes no thread.
-//! - *The holder dies.* The owner's hub finds the dead session in the word, frees it, and wakes
-//!   *all* sleepers.
+//! - *The holder dies.* The owner's hub finds the dead session in the word, frees the lock, and
+//!   wakes *all* sleepers.
 //! - *A thread dies between releasing the word and waking a sleeper, or after it was woken and
 //!   before it took the lock.* The word names no holder, so nothing shows that a wake-up was lost.
 //!   That is why the hub wakes all sleepers after every death, even if the word names another
-//!   holder. Each reads the word and decides anew.
+//!   holder. Each reads the word and decides again.
 //! - *A thread is stopped after it was woken and before it took the lock, or after it kept the lock
 //!   and before it woke a sleeper.* There is no death that the hub could notice. So a sleeping
-//!   thread reads the word again every second ([`LOOK_AGAIN`]), and it has slept.
-//! - *The lock was kept, and no thread slept.* One that was about to sleep finds that the word has
-//!   changed, sets the bit again, and sleeps. The releasing thread, when it frees the lock, sees the
-//!   bit, and wakes it.
+//!   thread reads the word again every second ([`LOOK_AGAIN`]), and may take a kept lock, because
+//!   it has slept.
+//! - *The lock was kept, and no thread slept.* A thread that was about to sleep finds that the word
+//!   has changed, sets the bit again, and sleeps. When the releasing thread frees the lock, it sees
+//!   the bit, and wakes that thread.
 //!
 //! Repair and release cannot both act: each is a compare-and-swap from a word that names the
 //! holder.
@@ -71,21 +72,21 @@ pub(super) const WAITERS: u32 = 1 << 31;
 /// The process that made the lock has ended.
 pub(super) const GONE: u32 = 1 << 30;
 const HOLDER: u32 = GONE - 1;
-/// In place of a holder: the lock is free, and only a thread that has slept may take it. No session
+/// In place of a holder: the lock is free, but only a thread that has slept may take it. No session
 /// has the number 0.
 const KEPT: u32 = 1;
 const THREAD_BITS: u32 = 18;
-/// The highest number of a thread. The hub uses it itself, to hold a lock while it repairs.
+/// The highest number of a thread. The hub uses it as its own, to hold a lock while it repairs.
 pub(super) const THREADS_MAX: u32 = (1 << THREAD_BITS) - 1;
 /// The hub as a holder.
 pub(super) const HUB: u32 = holder(OWNER, THREADS_MAX);
 
-/// A thread as a lock word names it.
+/// Returns a thread as a lock word names it.
 pub(super) const fn holder(session: u32, thread: u32) -> u32 {
     session << THREAD_BITS | thread
 }
 
-/// The session of the word's holder; 0 if the lock is free.
+/// Returns the session of the word's holder; 0 if the lock is free.
 pub(super) const fn session(word: u32) -> u32 {
     (word & HOLDER) >> THREAD_BITS
 }
@@ -107,14 +108,14 @@ impl From<Refusal> for SyncError {
     }
 }
 
-/// What a thread that wants the lock does next.
+/// The next step of a thread that wants the lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum LockStep {
     /// Swap the word for this one. On success the lock is taken.
     Take(u32),
     /// Swap the word for this one, then decide again.
     AnnounceWaiter(u32),
-    /// Sleep while the word is what it was.
+    /// Sleep as long as the word has not changed.
     Sleep,
     Refuse(Refusal),
 }
@@ -133,32 +134,32 @@ fn next_step(seen: u32, me: u32, slept: bool) -> LockStep {
     }
 }
 
-/// The word after its holder has released it, and whether a sleeper must be woken. With `keep`, the
-/// lock is kept for that sleeper.
+/// Returns the word after its holder has released it, and whether a sleeper must be woken. With
+/// `keep`, the lock is kept for that sleeper.
 fn released(seen: u32, keep: bool) -> (u32, bool) {
     let wake = seen & WAITERS != 0;
     (seen & GONE | if wake && keep { KEPT } else { 0 }, wake)
 }
 
-/// The word after a lock was kept and no thread slept, and whether a sleeper must be woken that came
-/// later. `None` if the lock is not kept any more.
+/// Returns the word after a lock was kept while no thread slept, and whether a sleeper that came
+/// later must be woken. `None` if the lock is not kept any more.
 fn kept_no_longer(seen: u32) -> Option<(u32, bool)> {
     (seen & HOLDER == KEPT).then(|| released(seen, false))
 }
 
-/// The word after this session's death; `None` if the session did not hold the lock, and no lock is
-/// kept for a thread that may be dead.
+/// Returns the word after this session's death; `None` if the session did not hold the lock, and no
+/// lock is kept for a thread that may be dead.
 fn repaired(seen: u32, dead: u32) -> Option<u32> {
     (session(seen) == dead || seen & HOLDER == KEPT).then_some(seen & GONE)
 }
 
-/// When a contended lock was last kept for a sleeper: a word beside the lock, which only the
-/// lock's holder writes. Only fairness depends on it.
+/// When a contended lock was last kept for a sleeper: a word beside the lock, which only the lock's
+/// holder writes. Only fairness depends on it.
 pub(super) struct Turns<'a>(pub(super) &'a AtomicU32);
 
 impl Turns<'_> {
-    /// How long running threads may take a contended lock from sleeping ones. A turn costs up to
-    /// the time of a wake-up, 50 us, in which no thread holds the lock.
+    /// For how long running threads may take a contended lock while others sleep. A turn costs up
+    /// to the time of a wake-up, 50 us, in which no thread holds the lock.
     const LENGTH_US: u32 = 1000;
 
     /// Returns whether the next turn is due, and begins it.
@@ -189,9 +190,9 @@ pub(super) fn lock<L: TimeLimit>(word: &AtomicU32, me: u32, limit: &L) -> Waited
 /// system call.
 const SPINS: u32 = 100;
 
-/// How long a thread that may be woken alone sleeps before it checks again. A wake-up is lost if
-/// its receiver is stopped just then, and this limit bounds the harm. A thread that wakes once a
-/// second takes about 20 us of processor time per second.
+/// How long a thread that may be the only one woken sleeps before it checks again. A wake-up is
+/// lost if its receiver is stopped just then, and this bounds the harm. A thread that wakes once a
+/// second uses about 20 us of processor time per second.
 pub(super) const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// Returns when such a thread checks again, or its deadline if that is earlier.
@@ -222,11 +223,12 @@ fn lock_contended<L: TimeLimit>(word: &AtomicU32, me: u32, limit: &L) -> Waited<
                 let ended = futex_sleep(word, seen, looks_again(limit));
                 failpoints::point("lock.woken");
                 if ended == FutexWait::TimedOut {
-                    // Returning here loses no wake-up: a thread that was woken does not time out.
-                    // The waiters bit stays, since others may sleep.
+                    // Returning here loses no wake-up, because a thread that was woken does not
+                    // time out. The waiters bit stays, since others may sleep.
                     limit.check().map_err(WaitEnd::Timeout)?;
                 }
-                // One that was about to sleep is running, and would take each lock that is kept.
+                // A thread that was only about to sleep has not slept: it is running, and would
+                // take each lock that is kept.
                 slept |= ended != FutexWait::Changed;
                 seen = spin(word);
             }
@@ -239,7 +241,7 @@ fn lock_contended<L: TimeLimit>(word: &AtomicU32, me: u32, limit: &L) -> Waited<
 fn spin(word: &AtomicU32) -> u32 {
     let mut seen = word.load(Ordering::Relaxed);
     for _ in 0..SPINS {
-        // If others sleep already, the lock is held for long, and spinning is wasted.
+        // If others sleep already, the lock is being held for long, and spinning is wasted.
         if seen & HOLDER == 0 || seen & (WAITERS | GONE) != 0 {
             break;
         }
@@ -329,22 +331,23 @@ pub(super) fn abandon(word: &AtomicU32) {
     futex_wake_all(word);
 }
 
-/// The session whose thread holds the lock; 0 if it is free.
+/// Returns the session whose thread holds the lock; 0 if it is free.
 pub(super) fn holder_of(word: &AtomicU32) -> u32 {
     session(word.load(Ordering::Relaxed))
 }
 
-/// Whether a thread holds the lock.
+/// Returns whether a thread holds the lock.
 pub(super) fn is_held(word: &AtomicU32) -> bool {
     holder_of(word) != 0
 }
 
-/// Whether threads wait for the lock. May stay true for a moment after the last one has given up.
+/// Returns whether threads wait for the lock. May stay true for a moment after the last one has
+/// given up.
 pub(super) fn has_waiters(word: &AtomicU32) -> bool {
     word.load(Ordering::Relaxed) & WAITERS != 0
 }
 
-/// Whether the process that made the lock is known to have ended.
+/// Returns whether the process that made the lock is known to have ended.
 pub(super) fn is_gone(word: &AtomicU32) -> bool {
     word.load(Ordering::Relaxed) & GONE != 0
 }

@@ -1,14 +1,14 @@
 //! The lock word's protocol in every order, with a death at every point.
 //!
 //! A few threads lock and unlock, several rounds each. As in the real code, each of their steps is
-//! one access to the word, one falling asleep or one waking, and the real functions take the
-//! decisions. At any point a process may be killed, or stopped for ever. The hub's repair, which has
-//! two steps of its own, runs at any time after a death. The test visits every state that can be
-//! reached. In each, at most one living thread holds the lock. If no thread can take a step, every
-//! living thread has done all its rounds; or it waits for a stopped holder; or another thread was
-//! stopped after it had been woken, and this one finds the lock free when it checks again. A thread
-//! that releases the lock while another one sleeps may keep it for that one. In the end the lock is
-//! kept for none, unless a thread was stopped that would have taken or freed it.
+//! one access to the word, one falling asleep or one waking, and the real functions make the
+//! decisions. At any point a process may be killed, or stopped for ever. The hub's repair, which
+//! has two steps of its own, runs at any time after a death. The test visits every state that can
+//! be reached. In each, at most one living thread holds the lock. If no thread can take a step,
+//! every living thread has done all its rounds; or it waits for a stopped holder; or another thread
+//! was stopped after it had been woken, and this one finds the lock free when it checks again. A
+//! thread that releases the lock while another one sleeps may keep it for that one. At the end the
+//! lock is not kept, unless a thread that would have taken or freed it was stopped.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -121,7 +121,7 @@ fn looks_again(state: &State) -> Vec<State> {
     sleepers(state).into_iter().map(looks).collect()
 }
 
-/// What one thread may do next.
+/// Returns the states that one step of this thread may lead to.
 fn moves(state: &State, thread: usize) -> Vec<State> {
     let (word, me) = (state.word, me(thread));
     let with = |word: u32, at: At| {
@@ -154,7 +154,7 @@ fn moves(state: &State, thread: usize) -> Vec<State> {
                 (new, true) => with(new, At::Wakes(keep)),
                 (new, false) => released_once(with(new, At::Begin), thread),
             };
-            // In one round each, which leaves few enough states.
+            // Only in one round of each thread, which leaves few enough states.
             let may_keep = state.rounds[thread] == 0;
             [false, true].into_iter().filter(|&keep| may_keep || !keep).map(release).collect()
         }

@@ -1,4 +1,4 @@
-//! A thread that takes a lock again at once, and one that has to sleep for it.
+//! One thread that takes a lock again and again, and one that has to sleep for it.
 
 use std::sync::atomic::AtomicBool;
 
@@ -24,7 +24,7 @@ fn a_lock_is_kept_for_a_sleeper_when_its_turn_has_come() {
             while !has_waiters(&word) {
                 std::thread::yield_now();
             }
-            // Nothing shows that it has fallen asleep, so not every round counts.
+            // Nothing shows whether it has fallen asleep, so not every round counts.
             std::thread::sleep(Duration::from_millis(1));
             kept_at.store((monotonic_us() as u32).wrapping_sub(1_000_000), Ordering::Relaxed);
             unlock_fairly(&word, runs, Turns(&kept_at));

@@ -5,11 +5,11 @@ use std::ffi::{c_char, c_int};
 /// A constructor. glibc passes the arguments of `main`; other C libraries pass nothing.
 pub type Constructor = unsafe extern "C" fn(c_int, *const *const c_char, *const *const c_char);
 
-/// Runs the constructors of this program that come after the one in the slot `own`, and would run
+/// Runs the constructors of this program that come after the one in the slot `own`. They would run
 /// after it anyway.
 ///
-/// Generic, so that only a program that uses it refers to the end of the constructors: a shared
-/// library may have no such symbol.
+/// Generic, so that only a program that calls it refers to the symbol at the end of the
+/// constructors, which a shared library may lack.
 ///
 /// # Safety
 ///
@@ -55,18 +55,18 @@ pub unsafe fn constructors_after<T>(
 /// ```
 ///
 /// A child then never enters `main`: its worker runs among the constructors of the program, after
-/// all of them. What that costs in a child, compared with `#[offspring::main]`:
+/// all others. The cost in a child, compared with `#[offspring::main]`:
 ///
 /// - Rust's runtime is not set up: a stack overflow of the main thread is a plain SIGSEGV, without
 ///   the message, and the main thread has no name, so a panic names it `<unnamed>`.
-/// - With another C library than glibc, `std::env::args` is empty in a child.
+/// - With a C library other than glibc, `std::env::args` is empty in a child.
 /// - In the main program `init` runs before `main` too, so a program that ends without needing a
 ///   child pays some microseconds.
 ///
 /// At its end, a program with this macro waits for its children, even if it is a test harness. Join
 /// them, or make them daemons.
 ///
-/// It works in executables, not in shared libraries, whose host loads them when it likes.
+/// It works in executables, not in shared libraries: a host loads those at any time.
 #[macro_export]
 macro_rules! init_before_main {
     () => {

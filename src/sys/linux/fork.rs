@@ -23,8 +23,8 @@ extern "C" fn note_fork() {
 pub(crate) fn watch_forks() {
     static WATCHED: Once = Once::new();
     WATCHED.call_once(|| {
-        // SAFETY: the handler only stores a flag. It stays in this program's image; a failure, for
-        // want of memory, leaves forks unnoticed.
+        // SAFETY: the handler only stores a flag, and is part of this program's image. If there is
+        // no memory to register it, forks go unnoticed.
         let _ = unsafe { libc::pthread_atfork(None, None, Some(note_fork)) };
     });
 }
@@ -35,8 +35,9 @@ pub(crate) fn is_fork() -> bool {
     IS_FORK.load(Ordering::Relaxed)
 }
 
-/// Returns the number that the calling thread [was given](set_thread_number); 0 if none. No thread
-/// has one in a fork, so a path that reads it anyway needs no check of [`is_fork`].
+/// Returns the number that the calling thread [was given](set_thread_number), or 0 if it has none.
+/// In a fork no thread has a number, so code that needs the number anyway need not check
+/// [`is_fork`].
 #[inline]
 pub(crate) fn thread_number() -> u32 {
     THREAD_NUMBER.get()
@@ -47,7 +48,7 @@ pub(crate) fn set_thread_number(number: u32) {
     THREAD_NUMBER.set(number);
 }
 
-/// Returns the error of all calls in a fork.
+/// Returns the error that every call returns in a fork.
 pub(crate) fn not_in_fork() -> io::Result<()> {
     if is_fork() {
         return Err(io::Error::other(

@@ -12,7 +12,7 @@ use rustix::thread::futex::{Flags, wait, wake};
 pub(crate) enum FutexWait {
     /// The thread was woken, perhaps spuriously.
     Woken,
-    /// The word was another one, so the thread did not sleep.
+    /// The word had another value, so the thread did not sleep.
     Changed,
     /// The deadline has passed.
     TimedOut,

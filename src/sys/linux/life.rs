@@ -1,4 +1,4 @@
-//! Ending this process when another one ends, without a thread that waits for that.
+//! Ending this process when another one ends, without a thread that waits for that end.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -13,11 +13,12 @@ use super::program::exit_now;
 const F_SETSIG: libc::c_int = 10;
 
 /// Has the system kill this process as soon as no process can write into this pipe any more.
-/// Nothing is ever written. If no process can already, this process exits with `code`.
+/// Nothing is ever written into it. If no process can write even now, this process exits with
+/// `code`.
 ///
 /// `F_SETSIG` makes the system send a signal of one's choice for each event on a pipe. SIGKILL
-/// reaches even a process that is stopped, that blocks signals, or whose threads are all busy. In
-/// effect until this process closes the pipe.
+/// reaches even a process that is stopped, that blocks signals, or whose threads are all busy. This
+/// holds until the process closes the pipe.
 pub(crate) fn die_with(pipe: BorrowedFd<'_>, code: i32) -> io::Result<()> {
     let own = rustix::process::getpid().as_raw_nonzero().get();
     let flags = rustix::fs::fcntl_getfl(pipe)?.bits() as libc::c_int;
@@ -29,7 +30,7 @@ pub(crate) fn die_with(pipe: BorrowedFd<'_>, code: i32) -> io::Result<()> {
             return Err(io::Error::last_os_error());
         }
     }
-    // An end before this call was not reported.
+    // If the other side ended before this call, no signal came.
     if is_at_end(pipe) {
         exit_now(code);
     }
@@ -41,13 +42,13 @@ pub(crate) fn is_at_end(end: BorrowedFd<'_>) -> bool {
     is_ready(&mut [PollFd::from_borrowed_fd(end, PollFlags::empty())]).unwrap_or(false)
 }
 
-/// Waits until the other side is gone. Returns whether that came before the deadline.
+/// Waits until the other side is gone. Returns whether that happened before the deadline.
 pub(crate) fn wait_at_end(end: BorrowedFd<'_>, deadline: Option<Instant>) -> bool {
-    // The end is reported even if no event is asked for.
+    // The system reports the end even if no event is asked for.
     poll_until(&mut [PollFd::from_borrowed_fd(end, PollFlags::empty())], deadline).unwrap_or(false)
 }
 
-/// Waits until this socket has something to read, or is at its end. Returns whether that came
+/// Waits until this socket has something to read, or is at its end. Returns whether that happened
 /// before the deadline.
 pub(crate) fn wait_readable(socket: BorrowedFd<'_>, deadline: Option<Instant>) -> bool {
     poll_until(&mut [PollFd::from_borrowed_fd(socket, PollFlags::IN)], deadline).unwrap_or(false)

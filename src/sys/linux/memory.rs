@@ -1,9 +1,9 @@
 //! Shared memory that cannot be cut: files in memory, sealed at their length.
 //!
-//! Access to a mapping beyond the end of its file, or to a page that cannot be allocated, raises
-//! SIGBUS. So a file is sealed at its length by the process that makes it, and that is checked by
-//! each process that receives it, before it is mapped. Pages are allocated before they are written,
-//! where a failure is an error.
+//! An access to a mapping beyond the end of its file, or to a page that cannot be allocated, raises
+//! SIGBUS. So the process that makes a file seals it at its length, and each process that receives
+//! it checks the seals before it maps the file. Pages are allocated before they are written: there
+//! a failure is an error.
 
 use std::fs;
 use std::io;
@@ -58,7 +58,7 @@ pub(crate) fn whole_memory(length: usize) -> io::Result<OwnedFd> {
     Ok(file)
 }
 
-/// Allocates the pages of this part, which can be written from then on without a failure.
+/// Allocates the pages of this part. From then on, writing them cannot fail.
 pub(crate) fn allocate(file: BorrowedFd<'_>, offset: usize, length: usize) -> io::Result<()> {
     // A signal would make the call start over.
     with_signals_blocked(|| {
@@ -66,7 +66,7 @@ pub(crate) fn allocate(file: BorrowedFd<'_>, offset: usize, length: usize) -> io
     })
 }
 
-/// Gives the pages of this part back to the system.
+/// Returns the pages of this part to the system.
 pub(crate) fn deallocate(file: BorrowedFd<'_>, offset: usize, length: usize) -> io::Result<()> {
     let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
     Ok(fallocate(file, hole, offset as u64, length as u64)?)
@@ -80,7 +80,7 @@ pub(crate) fn seal_seals(file: BorrowedFd<'_>) -> io::Result<()> {
     Ok(fcntl_add_seals(file, SealFlags::SEAL)?)
 }
 
-/// Makes memory unchangeable: by every process, for ever. There must be no writable mapping of it.
+/// Makes memory constant for every process, for ever. There must be no writable mapping of it.
 pub(crate) fn seal_content(file: BorrowedFd<'_>) -> io::Result<()> {
     Ok(fcntl_add_seals(file, SealFlags::WRITE | SealFlags::SEAL)?)
 }
@@ -126,8 +126,8 @@ pub(crate) fn check_memory(file: BorrowedFd<'_>) -> io::Result<MemoryFacts> {
     }
 }
 
-/// Returns how much memory is available. The system grants more than there is, and kills processes
-/// later.
+/// Returns how much memory is available. The system itself would grant more than there is, and kill
+/// processes later.
 fn available() -> u64 {
     let system = fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
         let kilobytes = |name| {
@@ -141,8 +141,8 @@ fn available() -> u64 {
     groups.chain(system).min().unwrap_or(u64::MAX)
 }
 
-/// Returns what a line of /proc/self/cgroup leaves this process: the minimum over its group and all
-/// groups above it.
+/// Returns how much memory a line of /proc/self/cgroup leaves to this process: the minimum over its
+/// group and all groups above it.
 fn left_in_group(line: &str) -> Option<u64> {
     let mut fields = line.splitn(3, ':').skip(1);
     let (root, limit, usage) = match fields.next()? {
@@ -166,7 +166,7 @@ fn left_in_group(line: &str) -> Option<u64> {
     least
 }
 
-/// Returns the size of a group's page cache, which the system gives up for memory.
+/// Returns the size of a group's page cache, which the system frees when memory is short.
 fn cached_files(group: &str) -> u64 {
     let stat = fs::read_to_string(format!("{group}/memory.stat")).unwrap_or_default();
     let value = |name: &str| {
@@ -187,8 +187,8 @@ pub(crate) fn expect_much(bytes: &mut [MaybeUninit<u8>]) {
     let Some(inside) = bytes.get_mut(skip..) else {
         return;
     };
-    // SAFETY: whole pages inside of the slice, in memory of this process. Only their size changes,
-    // not their content.
+    // SAFETY: whole pages inside the slice, in memory of this process. Only the size of its pages
+    // changes, not their content.
     unsafe {
         libc::madvise(inside.as_mut_ptr().cast(), inside.len() / LARGE * LARGE, libc::MADV_HUGEPAGE)
     };
@@ -201,8 +201,7 @@ pub(crate) struct Mapping {
     length: usize,
 }
 
-// SAFETY: memory is mapped for the whole process. What may be done with it is argued where it is
-// used.
+// SAFETY: memory is mapped for the whole process. Each place that accesses it argues why it may.
 unsafe impl Send for Mapping {}
 // SAFETY: as above.
 unsafe impl Sync for Mapping {}
@@ -213,7 +212,7 @@ impl Mapping {
         Mapping::with(file, length, ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED)
     }
 
-    /// Maps the first `length` bytes of memory that no process can change, to be read only.
+    /// Maps the first `length` bytes of memory that no process can change, for reading only.
     pub(crate) fn constant(file: BorrowedFd<'_>, length: usize) -> io::Result<Mapping> {
         // Older systems refuse to map memory as shared if it is sealed against writing. A private
         // mapping is equivalent if no process can change the memory.
@@ -226,12 +225,13 @@ impl Mapping {
         protection: ProtFlags,
         flags: MapFlags,
     ) -> io::Result<Mapping> {
-        // Miri maps no files. What runs there maps each memory once.
+        // Miri cannot map files. The code that runs there maps each memory once.
         let at = std::ptr::null_mut();
         #[cfg(not(miri))]
         // SAFETY: a new mapping at an address that the system chooses overlaps nothing.
         let base = unsafe { mm::mmap(at, length, protection, flags, file, 0)? };
-        // Miri maps no files. What runs there maps each memory once, so that this is the same.
+        // Miri cannot map files. The code that runs there maps each memory once, so new memory is
+        // equivalent.
         #[cfg(miri)]
         // SAFETY: as above.
         let base = unsafe {

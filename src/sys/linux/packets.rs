@@ -1,4 +1,4 @@
-//! Packet sockets: one packet is sent without waiting, or received whole with its descriptors.
+//! Packet sockets. A packet is sent without waiting, and received whole, with its descriptors.
 //!
 //! The channels of ipc-channel are such sockets, and so is the control socket between a parent and
 //! its child.
@@ -30,11 +30,11 @@ pub(crate) fn packet_pair() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?)
 }
 
-/// The most descriptors in one packet that is sent or taken: as many as ipc-channel sends.
+/// The most descriptors that one packet may carry: as many as ipc-channel sends.
 pub(crate) const PACKET_FDS: usize = 64;
 
-/// Sends one packet with descriptors, or nothing of it. Never blocks: if the socket's buffer has no
-/// room for it, the error is `WouldBlock`.
+/// Sends one packet with descriptors, whole or not at all. Never blocks: if the socket's buffer has
+/// no room for it, the error is `WouldBlock`.
 pub(crate) fn send_packet(
     socket: BorrowedFd<'_>,
     bytes: &[u8],
@@ -66,13 +66,13 @@ pub(crate) struct Packet {
 /// Why no packet was received.
 #[derive(Debug)]
 pub(crate) enum RecvEnd {
-    /// None came before the deadline.
+    /// No packet came before the deadline.
     Timeout,
     /// The other end is closed, and everything was read.
     Gone,
     /// This process has no room for the descriptors of the next packet, which stays in the socket.
     Starved,
-    /// It was not acceptable, and was discarded.
+    /// The packet was not acceptable, and was discarded.
     Refused,
     Io(io::Error),
 }
@@ -123,8 +123,8 @@ pub(crate) fn recv_packet(
     }
 }
 
-/// Waits for a packet, and leaves it in the socket. Returns its length, its descriptors, and whether
-/// some of them did not fit; its first bytes are in `begin`.
+/// Waits for a packet, and leaves it in the socket. Returns its length, its descriptors, and
+/// whether some of them did not fit. Copies its first bytes into `begin`.
 fn look(
     socket: BorrowedFd<'_>,
     begin: &mut [u8],
@@ -139,7 +139,7 @@ fn look(
         match recvmsg(socket, &mut [IoSliceMut::new(begin)], &mut ancillary, flags) {
             Ok(packet) => {
                 let fds = rights(&mut ancillary);
-                // An empty packet looks like the end.
+                // An empty packet looks like the end of the stream.
                 let is_end = packet.bytes == 0
                     && is_ready(&mut [PollFd::from_borrowed_fd(socket, PollFlags::RDHUP)])
                         .map_err(RecvEnd::Io)?;
@@ -156,8 +156,8 @@ fn look(
                     return Err(RecvEnd::Timeout);
                 }
             }
-            // A reset means that the other end was closed with packets unread. What it sent before
-            // can still be read.
+            // A reset means that the other end was closed before it had read everything. What it
+            // sent before can still be read.
             Err(Errno::INTR | Errno::CONNRESET) => {}
             Err(error) => return Err(error.into()),
         }
@@ -198,11 +198,11 @@ pub(crate) fn peek_packet<const N: usize>(socket: BorrowedFd<'_>) -> Option<Vec<
 /// Discards the next packet, if there is one.
 pub(crate) fn discard_packet(socket: BorrowedFd<'_>) -> io::Result<()> {
     let flags = RecvFlags::DONTWAIT;
-    // There is no room for its descriptors, so the system closes them.
+    // This call offers no room for descriptors, so the system closes them.
     retry(|| recv(socket, &mut [0u8; 1][..], flags)).map(drop)
 }
 
-/// Discards the next packet, unless it has descriptors. Returns whether it did.
+/// Discards the next packet, unless it has descriptors. Returns whether it discarded one.
 pub(crate) fn discard_plain_packet(socket: BorrowedFd<'_>) -> bool {
     let look = |flags| {
         let (mut nothing, mut no_space) = ([], RecvAncillaryBuffer::default());
@@ -215,7 +215,8 @@ pub(crate) fn discard_plain_packet(socket: BorrowedFd<'_>) -> bool {
             )
         })
     };
-    // There is no room for descriptors, so the system reports that they are cut off.
+    // This call offers no room for descriptors. If the packet has some, the system reports that
+    // they were cut off.
     let is_plain =
         look(RecvFlags::PEEK).is_ok_and(|packet| !packet.flags.contains(ReturnFlags::CTRUNC));
     is_plain && look(RecvFlags::empty()).is_ok()
@@ -228,8 +229,8 @@ mod tests {
 
     use super::*;
 
-    /// Receives a packet while another holder of the socket does this between the look and the
-    /// taking.
+    /// Receives a packet while another holder of the socket runs the closure between the peek and
+    /// the taking.
     fn meet(
         deadline: Option<Instant>,
         sent: &[u8],

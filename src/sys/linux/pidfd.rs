@@ -29,16 +29,17 @@ pub(crate) enum WaitStatus {
 /// The error of [`Pidfd::of`] for a child whose status was taken.
 pub(crate) const NO_SUCH_PROCESS: i32 = libc::ESRCH;
 
-/// A process, held by a pidfd, so that no signal can reach a stranger, and no stranger that has its
-/// number is taken for it.
+/// A process, held by a pidfd. No signal can reach an unrelated process that got the same pid
+/// later, and no such process is mistaken for this one.
 #[derive(Debug)]
 pub(crate) struct Pidfd(pub(in crate::sys) OwnedFd);
 
 impl Pidfd {
     /// Pins a child that was just started.
     ///
-    /// If the program ignores SIGCHLD, a child that has died already is gone, and its pid may be
-    /// another process's. So the system is asked whether what was pinned is a child of this one.
+    /// If the program ignores SIGCHLD, a child that has died already is gone, and its pid may
+    /// belong to another process. So this asks the system whether the pinned process is a child of
+    /// this one.
     pub(crate) fn of(child: &Child) -> io::Result<Pidfd> {
         let pid = Pid::from_raw(child.id() as i32).ok_or_else(|| io::Error::other("no pid"))?;
         let pinned = Pidfd(pidfd_open(pid, PidfdFlags::empty())?);
@@ -60,17 +61,18 @@ impl Pidfd {
         let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
         match retry(|| waitid(WaitId::PidFd(descriptor.as_fd()), look)) {
             Ok(_) => Ok(Pidfd(descriptor)),
-            // The error for the child of another process. For what is no pidfd it is `EBADF`.
+            // The error for a process that is not our child. For a descriptor that is not a pidfd
+            // it is `EBADF`.
             Err(error) if error.raw_os_error() == Some(libc::ECHILD) => Ok(Pidfd(descriptor)),
             Err(error) => Err(error),
         }
     }
 
-    /// Like [`adopt`](Pidfd::adopt), but also returns an error if the system shows that the process
-    /// is not the one that made the pair of `socket`.
+    /// Like [`adopt`](Pidfd::adopt), but also returns an error if the system reports that another
+    /// process made the pair of `socket`.
     pub(crate) fn adopt_maker(descriptor: OwnedFd, socket: impl AsFd) -> io::Result<Pidfd> {
         let pidfd = Pidfd::adopt(descriptor)?;
-        // Neither has a number in a pid namespace outside of its own.
+        // A process has no number in a pid namespace that does not contain it.
         match (pid_of(pidfd.as_fd()), maker_of(socket.as_fd())) {
             (Some(pid), Some(maker)) if pid != maker => Err(io::ErrorKind::InvalidData.into()),
             _ => Ok(pidfd),
@@ -88,7 +90,8 @@ impl Pidfd {
         self.signal(Signal::CONT);
     }
 
-    /// Sends SIGKILL. Returns `false` if this process may not: the other one runs as another user.
+    /// Sends SIGKILL. Returns `false` if this process may not, because the other one runs as
+    /// another user.
     pub(crate) fn kill(&self) -> bool {
         self.signal(Signal::KILL)
     }
@@ -98,12 +101,12 @@ impl Pidfd {
         pidfd_send_signal(&self.0, signal) != Err(Errno::PERM)
     }
 
-    /// Takes the status of the process, which is gone afterwards; `None` if it still runs.
+    /// Takes the status of the process, and with it the zombie; `None` if the process still runs.
     pub(crate) fn reap(&self) -> Option<WaitStatus> {
         self.ask(WaitIdOptions::EXITED | WaitIdOptions::NOHANG)
     }
 
-    /// Like [`reap`](Pidfd::reap), but the status stays.
+    /// Like [`reap`](Pidfd::reap), but leaves the status there.
     pub(crate) fn status(&self) -> Option<WaitStatus> {
         self.ask(WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT)
     }
@@ -122,7 +125,7 @@ impl Pidfd {
         }
     }
 
-    /// Waits for the end of the process. Returns whether it came before the deadline.
+    /// Waits for the end of the process. Returns whether it ended before the deadline.
     pub(crate) fn wait_end(&self, deadline: Instant) -> io::Result<bool> {
         poll_until(&mut [PollFd::new(&self.0, PollFlags::IN)], Some(deadline))
     }
@@ -142,7 +145,7 @@ impl Pidfd {
         if !poll_until(&mut fds[..2 + usize::from(other.is_some())], Some(deadline))? {
             return Ok(ChildEvent::Timeout);
         }
-        // Readable data comes first: a process that answered and then died has answered.
+        // Readable data comes first: the process may have answered and then died.
         Ok(match fds.each_ref().map(|fd| !fd.revents().is_empty()) {
             _ if fds[0].revents().contains(PollFlags::IN) => ChildEvent::Readable,
             [_, true, _] => ChildEvent::Ended,
@@ -179,9 +182,10 @@ impl AsFd for Pidfd {
     }
 }
 
-/// Returns the number of a pidfd's process, unless it has ended or this namespace does not show it.
+/// Returns the pid of a pidfd's process. `None` if it has ended, or is not visible in this pid
+/// namespace.
 fn pid_of(pidfd: BorrowedFd<'_>) -> Option<i32> {
-    // In a new namespace, `/proc` may still be that of an outer one, with its numbers.
+    // In a new pid namespace, `/proc` may still be that of an outer one, with the outer pids.
     let own = std::fs::read_link("/proc/self").ok()?;
     if own.as_os_str() != std::process::id().to_string().as_str() {
         return None;
@@ -191,8 +195,8 @@ fn pid_of(pidfd: BorrowedFd<'_>) -> Option<i32> {
     number.trim().parse().ok().filter(|&pid| pid > 0)
 }
 
-/// Returns the number of the process that made this socket's pair, unless this namespace does not
-/// show it.
+/// Returns the pid of the process that made this socket's pair; `None` if it is not visible in this
+/// pid namespace.
 fn maker_of(socket: BorrowedFd<'_>) -> Option<i32> {
     let mut maker = libc::ucred { pid: 0, uid: 0, gid: 0 };
     let mut length = size_of_val(&maker) as libc::socklen_t;

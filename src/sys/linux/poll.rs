@@ -29,8 +29,8 @@ pub(in crate::sys) fn poll_until(
 
 /// Returns whether there is an event now.
 pub(in crate::sys) fn is_ready(fds: &mut [PollFd<'_>]) -> io::Result<bool> {
-    // Does not read the clock: in a new process that faults in pages which nothing has touched
-    // yet.
+    // A zero timeout, not `poll_until`: reading the clock in a new process would fault in pages
+    // that nothing has touched yet.
     retry(|| poll(fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))).map(|ready| ready > 0)
 }
 
@@ -43,7 +43,7 @@ pub(in crate::sys) fn time_left(deadline: Instant) -> Timespec {
 }
 
 /// Waits until most of a socket's buffer is free, or its other end is closed. Returns whether that
-/// came before the deadline.
+/// happened before the deadline.
 pub(crate) fn wait_for_room(socket: BorrowedFd<'_>, deadline: Option<Instant>) -> io::Result<bool> {
     poll_until(&mut [PollFd::from_borrowed_fd(socket, PollFlags::OUT)], deadline)
 }

@@ -10,7 +10,7 @@ use rustix::event::{EventfdFlags, eventfd};
 use super::poll::{retry, time_left};
 
 /// A set of descriptors, each with a key: processes (pidfds), pipes and sockets. A descriptor is
-/// ready when there is something to read, which the end of a process, pipe or connection is too.
+/// ready when there is something to read, and also at the end of its process, pipe or connection.
 ///
 /// Every method can be called from any thread, even while another one waits.
 #[derive(Debug)]
@@ -38,7 +38,7 @@ impl Poller {
         let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
     }
 
-    /// Adds a descriptor. Every wait returns its key as long as it is ready.
+    /// Adds a descriptor. Every wait returns its key while it is ready.
     pub(crate) fn add(&self, what: impl AsFd, key: u64) -> io::Result<()> {
         self.add_with(what, key, EventFlags::IN)
     }
@@ -52,19 +52,19 @@ impl Poller {
         Ok(epoll::add(&self.epoll, what, EventData::new_u64(key), events)?)
     }
 
-    /// Has the next wait in which the descriptor is ready return its key, once. That may be at
-    /// once.
+    /// Has the next wait that finds the descriptor ready return its key, once. The descriptor may
+    /// be ready at once.
     pub(crate) fn arm(&self, what: impl AsFd, key: u64) {
         self.modify(what, key, EventFlags::IN | EventFlags::ONESHOT);
     }
 
-    /// Ignores the descriptor until [`resume`](Poller::resume). The end of a socket's other side is
-    /// still returned.
+    /// Ignores the descriptor until [`resume`](Poller::resume), except for the end of a socket's
+    /// other side.
     pub(crate) fn pause(&self, what: impl AsFd, key: u64) {
         self.modify(what, key, EventFlags::empty());
     }
 
-    /// Ends a [`pause`](Poller::pause). What became ready meanwhile is ready.
+    /// Ends a [`pause`](Poller::pause). What became ready in the meantime is ready now.
     pub(crate) fn resume(&self, what: impl AsFd, key: u64) {
         self.modify(what, key, EventFlags::IN);
     }

@@ -25,12 +25,12 @@ pub(crate) fn image_identity() -> io::Result<[u64; 4]> {
     Ok([file.dev(), file.ino(), file.len(), file.mtime_nsec() as u64 ^ file.mtime() as u64])
 }
 
-/// Sets the name that `ps` and `top` show, of which the system keeps 15 bytes.
+/// Sets the name that `ps` and `top` show. The system keeps its first 15 bytes.
 pub(crate) fn set_process_name(name: &str) {
     let end = (0..=name.len().min(15)).rev().find(|&end| name.is_char_boundary(end)).unwrap_or(0);
     let short = &name[..end];
-    // A process has the name of its main thread, and a test runs on another. It is only a label, so
-    // errors are ignored.
+    // A process has the name of its main thread, and a test runs on another thread. The name is
+    // only a label, so errors are ignored.
     if is_main_thread() {
         let _ = std::ffi::CString::new(short).map(|short| rustix::thread::set_name(&short));
     } else {
@@ -59,8 +59,8 @@ pub(crate) fn at_exit(hook: extern "C" fn()) {
     unsafe { libc::atexit(hook) };
 }
 
-/// Has the system kill this process with SIGKILL unless it has ended within `limit`. The limit of a
-/// later call replaces it; `None` removes it. Without a timer of the system there is no limit.
+/// Has the system kill this process with SIGKILL unless it exits within `limit`. A later call
+/// replaces the limit; `None` removes it. If the system grants no timer, there is no limit.
 pub(crate) fn end_within(limit: Option<Duration>) {
     // A `timer_t` is a number here, whatever its type.
     static TIMER: OnceLock<Option<usize>> = OnceLock::new();
@@ -68,8 +68,8 @@ pub(crate) fn end_within(limit: Option<Duration>) {
         return;
     }
     let timer = TIMER.get_or_init(|| {
-        // SAFETY: `event` is plain data, of which `timer_create` reads what is set here, and
-        // `timer` is a place for its answer.
+        // SAFETY: `event` is plain data, of which `timer_create` reads the fields that are set
+        // here; it writes its answer to `timer`.
         unsafe {
             let mut event: libc::sigevent = std::mem::zeroed();
             event.sigev_notify = libc::SIGEV_SIGNAL;
@@ -92,8 +92,8 @@ pub(crate) fn end_within(limit: Option<Duration>) {
     }
 }
 
-/// Returns whether this program has rights that its caller lacks: by a set-user-id bit, or by
-/// capabilities of its file. Then nothing that the caller passes to it can be trusted.
+/// Returns whether this program has rights that its caller lacks, by a set-user-id bit or by
+/// capabilities of its file. If so, it must not trust anything that the caller passes to it.
 pub(crate) fn is_elevated() -> bool {
     // SAFETY: reads a value that the kernel passed to this process when it started.
     unsafe { libc::getauxval(libc::AT_SECURE) != 0 }

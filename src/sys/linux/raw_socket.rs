@@ -13,7 +13,7 @@ use super::poll::retry;
 pub(crate) struct RawSocket(RawFd);
 
 impl RawSocket {
-    /// Returns the socket with this number; `None` if it is no packet socket.
+    /// Returns the socket with this number; `None` if it is not a packet socket.
     pub(crate) fn new(number: RawFd) -> Option<RawSocket> {
         let socket = RawSocket(number);
         let is_packets = number >= 0
@@ -21,7 +21,7 @@ impl RawSocket {
         is_packets.then_some(socket)
     }
 
-    /// Returns the number of a descriptor. An error if it is no packet socket.
+    /// Returns the number of a descriptor. An error if it is not a packet socket.
     pub(crate) fn of(descriptor: &OwnedFd) -> io::Result<RawSocket> {
         RawSocket::new(descriptor.as_raw_fd()).ok_or_else(|| {
             io::Error::new(io::ErrorKind::InvalidData, "the end of a channel is another file")
@@ -33,8 +33,8 @@ impl RawSocket {
         Ok(rustix::io::fcntl_dupfd_cloexec(self, 3)?)
     }
 
-    /// Makes its number a descriptor for `ours`, another packet socket, which the owner then uses.
-    /// The owner must not have used its own socket yet.
+    /// Makes its number a descriptor for `ours`, another packet socket, which the owner uses from
+    /// then on. The owner must not have used its own socket yet.
     pub(crate) fn replace_with(self, ours: BorrowedFd<'_>) -> io::Result<()> {
         replace(self.0, ours)
     }
@@ -53,11 +53,11 @@ impl AsFd for RawSocket {
 /// Returns a descriptor that `owner` keeps open.
 pub(crate) fn borrow_from<O: ?Sized>(_owner: &O, number: RawFd) -> BorrowedFd<'_> {
     assert!(number >= 0, "it is open");
-    // SAFETY: not -1, and the caller vouches that `owner` closes it at its end only.
+    // SAFETY: not -1, and the caller vouches that `owner` closes it only when `owner` is dropped.
     unsafe { BorrowedFd::borrow_raw(number) }
 }
 
-/// Returns whether a packet can be read now, or the end.
+/// Returns whether there is a packet to read now, or the socket is at its end.
 pub(crate) fn has_packet(socket: RawSocket) -> bool {
     let mut byte = [0];
     let peeked =

@@ -1,4 +1,4 @@
-//! What a new process changes about itself between fork and exec, where only few calls are allowed:
+//! What a new process changes about itself between fork and exec. Only few calls are allowed there:
 //! none of these allocates or locks.
 
 use std::borrow::Cow;
@@ -12,8 +12,8 @@ pub(crate) use rustix::process::Resource;
 use rustix::process::Rlimit;
 use rustix::thread::CpuSet;
 
-/// Applied in the order of the fields: settings that need the parent's rights come before these are
-/// given up.
+/// Applied in the order of the fields: settings that need the parent's rights come before the
+/// rights are given up.
 #[derive(Debug, Default)]
 pub(crate) struct Setup {
     pub(crate) arg0: Option<OsString>,
@@ -43,7 +43,7 @@ impl Limit {
         Limit { resource, name, limit: Rlimit { current: known(soft), maximum: known(hard) } }
     }
 
-    /// Returns what is wrong with it, whatever the rights of this process.
+    /// Returns what is wrong with the limit, whatever the rights of this process.
     pub(crate) fn problem(&self) -> Option<String> {
         let soft = self.limit.current.unwrap_or(u64::MAX);
         let hard = self.limit.maximum.filter(|&hard| soft > hard)?;
@@ -51,7 +51,7 @@ impl Limit {
         Some(format!("of {} has a soft limit of {soft}, above its hard limit of {hard}", self.name))
     }
 
-    /// Returns the act of setting it, for an error.
+    /// Returns what setting it does, for an error.
     pub(crate) fn act(&self) -> String {
         let Rlimit { current, maximum } = self.limit;
         let (soft, hard) = (shown(current), shown(maximum));
@@ -77,7 +77,7 @@ pub(crate) struct Hook(Box<dyn FnMut() -> io::Result<()> + Send + Sync>);
 impl Hook {
     /// # Safety
     ///
-    /// `hook` does nothing that is forbidden between fork and exec.
+    /// `hook` must do nothing that is forbidden between fork and exec.
     pub(crate) unsafe fn new(hook: impl FnMut() -> io::Result<()> + Send + Sync + 'static) -> Hook {
         Hook(Box::new(hook))
     }
@@ -94,17 +94,18 @@ impl Setup {
         if let Some(arg0) = self.arg0.take() {
             command.arg0(arg0);
         }
-        // Like all above, it needs no fork: std uses `posix_spawn`.
+        // Like everything above, this needs no fork: std uses `posix_spawn`.
         if let Group::Of(group) = self.group {
             command.process_group(group);
         }
         if self.needs_fork() {
-            // SAFETY: `run` makes system calls only, besides hooks, whose maker promised the same.
+            // SAFETY: `run` makes system calls only, besides hooks, whose authors promised the
+            // same.
             unsafe { command.pre_exec(move || self.run()) };
         }
     }
 
-    /// Returns what is wrong with the processors, if anything is.
+    /// Returns what is wrong with the list of processors, if anything.
     pub(crate) fn check(&self) -> Result<(), String> {
         let Some(cpus) = &self.cpus else {
             return Ok(());
@@ -155,8 +156,8 @@ impl Setup {
         for hook in &mut self.hooks {
             if let Err(error) = (hook.0)() {
                 let number = error.raw_os_error().unwrap_or(libc::EINVAL);
-                // Dropping it may need a lock that was held by a thread which does not exist in
-                // this process.
+                // Dropping it may need a lock that a thread held which does not exist in this
+                // process.
                 std::mem::forget(error);
                 return Err(SetupStep::Hook.error(number));
             }
@@ -164,7 +165,7 @@ impl Setup {
         Ok(())
     }
 
-    /// Groups, group, user: each step needs rights that the next one may take away.
+    /// Groups, then group, then user: each step needs rights that a later one may take away.
     fn change_identity(&self) -> io::Result<()> {
         // Like std: a process that gives up root gives up root's groups.
         let leaves_root = self.uid.is_some() && rustix::process::geteuid().is_root();
@@ -184,7 +185,8 @@ impl Setup {
     }
 }
 
-/// The step that failed. It is encoded into the error number, which is all that reaches the parent.
+/// The step that failed. It is encoded in the error number, because nothing else reaches the
+/// parent.
 #[derive(Clone, Copy)]
 enum SetupStep {
     Session = 1,
@@ -208,7 +210,7 @@ impl SetupStep {
         io::Error::from_raw_os_error(number | (self as i32) << STEP_SHIFT)
     }
 
-    /// The error of one of several such steps.
+    /// The error of one of several steps of the same kind.
     fn error_at(self, index: usize, number: i32) -> io::Error {
         self.error(number | (index.min(INDEX_MAX) as i32) << INDEX_SHIFT)
     }
@@ -225,8 +227,8 @@ impl SetupStep {
     }
 }
 
-/// Returns what a new process failed to do, and why; `None` if it was no step of a [`Setup`] with
-/// these limits.
+/// Returns what a new process failed to do, and why; `None` if the error does not come from a
+/// [`Setup`] with these limits.
 pub(crate) fn failed_step(
     error: &io::Error,
     limits: &[Limit],

@@ -30,12 +30,13 @@ fn set_signal_mask(full: bool) -> libc::sigset_t {
     }
 }
 
-/// Resets the signals of a new child to those of a fresh program. What its parent blocked or
-/// ignored is inherited through exec, and would make `terminate` do nothing.
+/// Resets the signals of a new child to those of a fresh program. A child inherits through exec
+/// what its parent blocked or ignored, which would make `terminate` do nothing.
 ///
-/// Some stay ignored: Rust ignores SIGPIPE; a parent that ignores SIGHUP or SIGQUIT was started by
-/// `nohup`, or by a shell in the background, and its children are to outlive the terminal as well;
-/// schedulers send SIGUSR1 and SIGUSR2 to all processes of a job, and terminals the last three.
+/// Some stay ignored. Rust ignores SIGPIPE. A parent that ignores SIGHUP or SIGQUIT was started by
+/// `nohup`, or by a shell in the background, and its children should outlive the terminal as well.
+/// Schedulers send SIGUSR1 and SIGUSR2 to all processes of a job, and terminals send the last
+/// three.
 pub(crate) fn reset_signals() {
     const KEPT: [libc::c_int; 8] = [
         libc::SIGPIPE,
@@ -49,7 +50,7 @@ pub(crate) fn reset_signals() {
     ];
     for signal in (1..=libc::SIGRTMAX()).filter(|signal| !KEPT.contains(signal)) {
         // SAFETY: reads a disposition into plain data, then sets it to the default. Handlers that
-        // were installed in this process stay. Numbers that the system reserves are an error.
+        // this process installed stay. For numbers that the system reserves, the call fails.
         unsafe {
             let mut action: libc::sigaction = std::mem::zeroed();
             if libc::sigaction(signal, std::ptr::null(), &mut action) == 0
@@ -72,8 +73,8 @@ fn shrug_off_interrupts() {
     unsafe { handle_if_default(libc::SIGINT, nothing) };
 }
 
-/// Makes SIGTERM and SIGHUP do nothing unless this process's parent sends them, or they have a
-/// handler, or are ignored. In the programs that this one starts, they have their default.
+/// Makes SIGTERM and SIGHUP do nothing unless this process's parent sends them. A signal that has a
+/// handler or is ignored stays as it is. The programs that this one starts get the default.
 pub(crate) fn shield_from_outside() {
     extern "C" fn end_if_from_parent(
         signal: libc::c_int,
@@ -81,8 +82,8 @@ pub(crate) fn shield_from_outside() {
         _: *mut libc::c_void,
     ) {
         // SAFETY: the system passes a valid `siginfo_t`, in which `kill` and `pidfd_send_signal`
-        // set the sender's pid. These calls are all allowed in a handler. The signal is blocked
-        // until the handler returns, and then ends the process.
+        // set the sender's pid. All of these calls are allowed in a handler. The signal is blocked
+        // until the handler returns; only then does it end the process.
         unsafe {
             if (*info).si_code == libc::SI_USER && (*info).si_pid() == libc::getppid() {
                 libc::signal(signal, libc::SIG_DFL);
@@ -102,7 +103,7 @@ type Handler = extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_voi
 ///
 /// # Safety
 ///
-/// The handler does only what is allowed in one.
+/// The handler must do only what is allowed in a signal handler.
 unsafe fn handle_if_default(signal: libc::c_int, handler: Handler) {
     // SAFETY: reads a disposition into plain data, and sets one whose fields are all initialized.
     unsafe {

@@ -5,13 +5,13 @@ use std::mem::MaybeUninit;
 use std::ops::Range;
 
 thread_local! {
-    /// The addresses of this thread's stack, once they were asked for.
+    /// The addresses of this thread's stack, after the first call.
     static STACK: Cell<Option<(usize, usize)>> = const { Cell::new(None) };
 }
 
-/// Returns how many bytes of its stack the calling thread has not used yet, or `usize::MAX` if it
-/// runs on memory that is not its own stack, as coroutines do, or if the system does not report the
-/// stack's bounds.
+/// Returns how many bytes of its stack the calling thread has not used yet. Returns `usize::MAX` if
+/// the thread runs on memory that is not its own stack, as coroutines do, or if the system does not
+/// report the bounds of the stack.
 pub(crate) fn stack_left() -> usize {
     let (low, high) = STACK.get().unwrap_or_else(|| {
         let stack = stack().unwrap_or_default();

@@ -46,8 +46,8 @@ pub(crate) fn own_stdio(which: u8) -> io::Result<Option<OwnedFd>> {
         _ => rustix::stdio::stderr(),
     };
     match rustix::io::fcntl_getfd(fd) {
-        // If it was closed, its number may belong to anything by now, such as a socket of ours.
-        // Those are close-on-exec, and stdio never is.
+        // If stdin was closed, its number may belong to anything by now, such as one of our
+        // sockets. Those are close-on-exec, and stdio never is.
         Err(rustix::io::Errno::BADF) => Ok(None),
         Ok(flags) if flags.contains(rustix::io::FdFlags::CLOEXEC) => Ok(None),
         _ => Ok(Some(rustix::io::fcntl_dupfd_cloexec(fd, 3)?)),

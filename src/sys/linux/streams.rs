@@ -1,4 +1,4 @@
-//! Reading and writing pipes and streams without blocking in the call itself.
+//! Reading and writing pipes and streams with calls that do not block.
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -9,19 +9,19 @@ use rustix::fs::OFlags;
 
 use super::poll::{poll_until, retry};
 
-/// Makes [`read_some`] not wait. Affects this end only, not the writers.
+/// Makes [`read_some`] return at once. Affects this end only, not the writers.
 pub(crate) fn set_nonblocking(pipe: BorrowedFd<'_>) -> io::Result<()> {
     let flags = rustix::fs::fcntl_getfl(pipe)?;
     Ok(rustix::fs::fcntl_setfl(pipe, flags | OFlags::NONBLOCK)?)
 }
 
-/// Reads what is there: 0 bytes at the end, `WouldBlock` if nothing is there.
+/// Reads what has arrived: 0 bytes at the end, `WouldBlock` if nothing has arrived.
 pub(crate) fn read_some(pipe: BorrowedFd<'_>, bytes: &mut [u8]) -> io::Result<usize> {
     retry(|| rustix::io::read(pipe, &mut bytes[..]))
 }
 
-/// Like [`read_some`], for an end whose flags must not change, and of which this process is the
-/// only reader.
+/// Like [`read_some`], for an end whose flags must not change, and whose only reader is this
+/// process.
 pub(crate) fn read_ready(pipe: BorrowedFd<'_>, bytes: &mut [u8]) -> io::Result<usize> {
     if poll_until(&mut [PollFd::from_borrowed_fd(pipe, PollFlags::IN)], Some(Instant::now()))? {
         read_some(pipe, bytes)
@@ -30,15 +30,15 @@ pub(crate) fn read_ready(pipe: BorrowedFd<'_>, bytes: &mut [u8]) -> io::Result<u
     }
 }
 
-/// Returns whether a pipe holds unread bytes; either end will do.
+/// Returns whether a pipe holds unread bytes; accepts either end.
 pub(crate) fn has_unread(pipe: BorrowedFd<'_>) -> bool {
     rustix::io::ioctl_fionread(pipe).is_ok_and(|count| count > 0)
 }
 
-/// The most bytes that are written into a pipe at once or not at all.
+/// The most bytes that the system writes into a pipe at once or not at all.
 pub(crate) const PIPE_ATOMIC: usize = 4096;
 
-/// Writes at most [`PIPE_ATOMIC`] bytes if that does not block; else returns `None`.
+/// Writes at most [`PIPE_ATOMIC`] bytes if that does not block; otherwise returns `None`.
 pub(crate) fn write_now(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<Option<usize>> {
     if !wait_writable(fd, Instant::now()) {
         return Ok(None);
@@ -49,14 +49,14 @@ pub(crate) fn write_now(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<Option<u
     }
 }
 
-/// Waits until a write does not block. Returns whether that came before the deadline.
+/// Waits until a write would not block. Returns whether that happened before the deadline.
 pub(crate) fn wait_writable(fd: BorrowedFd<'_>, deadline: Instant) -> bool {
     poll_until(&mut [IoInterest::Write(fd).poll()], Some(deadline)).unwrap_or(true)
 }
 
 /// Waits for `interest`, without a deadline.
 pub(crate) fn wait_for(interest: IoInterest<'_>) {
-    // An error is reported by the call that this one precedes.
+    // An error will be reported by the call that follows this wait.
     let _ = retry(|| poll(&mut [interest.poll()], None));
 }
 
@@ -76,7 +76,7 @@ impl<'a> IoInterest<'a> {
     }
 }
 
-/// Returns the identity of the file that stderr is; `None` if it is closed.
+/// Returns the identity of the file behind stderr; `None` if it is closed.
 pub(crate) fn stderr_identity() -> Option<(u64, u64)> {
     file_identity(rustix::stdio::stderr()).ok()
 }

@@ -1,7 +1,7 @@
 //! Facts about processes from /proc.
 //!
-//! Processes start and end meanwhile, so all facts about one come from a single read: if its pid
-//! were reused between two reads, they would be about two processes.
+//! Processes start and end during a survey, so all facts about one process come from a single read.
+//! Two reads might be about two processes, if the pid was reused in between.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -69,8 +69,8 @@ pub(crate) fn since_boot() -> Duration {
     Duration::new(time.tv_sec.try_into().unwrap_or(0), time.tv_nsec.try_into().unwrap_or(0))
 }
 
-/// Returns the proportional set size in bytes: shared pages are divided among those who share them.
-/// `None` if the process is gone, or belongs to another user.
+/// Returns the proportional set size in bytes, in which shared pages are divided among the
+/// processes that share them. `None` if the process is gone, or belongs to another user.
 pub(crate) fn proportional_memory(pid: u32) -> Option<u64> {
     let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
     let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:"))?;
@@ -94,12 +94,12 @@ pub(crate) fn monotonic_us() -> u64 {
 }
 
 /// Returns a monotonic time that is exact to a few milliseconds. The system stored it at its last
-/// tick, so this is cheaper than reading the clock.
+/// tick, so reading it is cheaper than reading the clock.
 #[inline]
 pub(crate) fn rough_time() -> Duration {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // By the C library, since Valgrind hides from a program the place where rustix looks for this
-    // function. SAFETY: `time` is what it writes to, and outlives the call.
+    // Through the C library: rustix looks for this function in a place that Valgrind hides.
+    // SAFETY: `time` is what it writes to, and outlives the call.
     if unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC_COARSE, &mut time) } != 0 {
         unreachable!("Linux has had this clock since 2.6.32");
     }

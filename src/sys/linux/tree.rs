@@ -11,8 +11,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
 use super::pidfd::Pidfd;
 use super::signals::with_signals_blocked;
 
-/// How long one process may take to stop. It takes a moment, unless the process waits for a broken
-/// device.
+/// How long one process may take to stop. It takes longer only if it waits for a broken device.
 const STANDSTILL: Duration = Duration::from_millis(100);
 
 /// A process and its descendants, all suspended, so that none starts another process or gets a new
@@ -25,8 +24,8 @@ pub(crate) struct Tree<'a> {
 impl<'a> Tree<'a> {
     /// Calls `act` with the tree of a child, which must not be reaped meanwhile.
     ///
-    /// That takes a descriptor for each descendant, and one to find them, even if this process has
-    /// none left. So it happens on a thread with a table of descriptors of its own.
+    /// Holding a pidfd for each descendant, and finding them, takes descriptors, and this process
+    /// may have none left. So the work happens on a thread with a table of descriptors of its own.
     pub(crate) fn with_suspended(root: &Pidfd, pid: u32, act: fn(&Tree<'_>)) {
         let run = || act(&Tree::suspend(root, pid));
         let is_done = std::thread::scope(|scope| {
@@ -47,7 +46,7 @@ impl<'a> Tree<'a> {
         let mut tree = Tree { root, descendants: HashMap::new() };
         root.signal(Signal::STOP);
         await_standstill(root, pid as i32);
-        // One generation each time. The last round finds none.
+        // Each round finds one generation. The last round finds none.
         while tree.find_more(pid as i32) {}
         tree
     }
@@ -66,10 +65,10 @@ impl<'a> Tree<'a> {
     }
 
     /// Returns the process if its parent is in the tree. A pid can be reused at any time, so the
-    /// process is pinned first: what is read before the pinned one ends is about that one. The same
-    /// holds for its parent.
+    /// process is pinned first: as long as the pinned process has not ended, what is read is about
+    /// that process. The same holds for its parent.
     fn child(&self, root: i32, pid: i32) -> Option<Pidfd> {
-        // Most processes are not in the tree, and need no descriptor.
+        // Most processes are not in the tree. For those, this saves the descriptor.
         self.parent(root, parent_of(pid)?)?;
         let process = Pidfd::of_any(pid)?;
         let parent = self.parent(root, parent_of(pid)?)?;
@@ -107,12 +106,12 @@ impl Pidfd {
     }
 }
 
-/// Gives this thread a table of descriptors of its own, which shares nothing with the program's,
-/// and only `kept` stays open in it.
+/// Gives this thread a table of descriptors of its own, separate from the program's, in which only
+/// `kept` stays open.
 fn keep_only_own_copy_of(kept: &Pidfd) {
     let kept = kept.as_fd().as_raw_fd() as libc::c_uint;
     // SAFETY: from the first call on, this thread sees copies of the descriptors. The thread ends
-    // without a use of any of them but `kept`, which it only borrows.
+    // without using any of them but `kept`, which it only borrows.
     unsafe {
         if libc::unshare(libc::CLONE_FILES) == 0 {
             libc::syscall(libc::SYS_close_range, 3, kept - 1, 0);
@@ -122,8 +121,8 @@ fn keep_only_own_copy_of(kept: &Pidfd) {
 }
 
 /// Waits until the process stands still. A signal takes effect when the process returns from the
-/// kernel, and until then it may fork. Only its parent would be notified of that moment, so this
-/// polls.
+/// kernel, and until then it may fork. Only the parent of the process would be notified of that
+/// moment, so this polls.
 fn await_standstill(process: &Pidfd, pid: i32) {
     let deadline = Instant::now() + STANDSTILL;
     while !process.has_ended() && !stands_still(pid) && Instant::now() < deadline {
@@ -152,8 +151,8 @@ fn parent_of(pid: i32) -> Option<i32> {
     field(&read_stat(format!("/proc/{pid}/stat"))?, 1)?.parse().ok()
 }
 
-/// Reads the `stat` of a process or thread. The name in it may be no UTF-8: a process chooses its
-/// own.
+/// Reads the `stat` of a process or thread. The name in it may not be UTF-8, because a process
+/// chooses its own.
 pub(in crate::sys) fn read_stat(path: impl AsRef<Path>) -> Option<String> {
     fs::read(path).ok().map(|stat| String::from_utf8_lossy(&stat).into_owned())
 }

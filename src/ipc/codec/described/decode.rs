@@ -24,7 +24,7 @@ impl<'de> Describing<'de> {
         Describing { input: Slice(bytes), nesting: Nesting::new() }
     }
 
-    /// Returns how many bytes are left over.
+    /// Returns how many bytes have not been read.
     pub(crate) fn left(&self) -> usize {
         self.input.left()
     }
@@ -175,7 +175,7 @@ impl<'de> Deserializer<'de> for &mut Describing<'de> {
                 self.input.byte();
                 visitor.visit_enum(StrDeserializer::new(self.text()?))
             }
-            // A type of its own may write the index.
+            // A type with a `Serialize` of its own may have written the index.
             Some(tag::NUMBER) => {
                 self.input.byte();
                 let index = u32::try_from(self.number()?).map_err(Error::custom)?;

@@ -16,7 +16,7 @@ impl<'a, 'e> Describer<'a, 'e> {
         self.0.push(tag)
     }
 
-    /// `Some`s are written where it matters: around what is `None` or looks like it.
+    /// A `Some` is written only where it matters: around a value that is `None` or looks like it.
     fn null(&mut self) -> Result<()> {
         for _ in 0..std::mem::take(&mut self.0.somes) {
             self.0.push(tag::SOME)?;

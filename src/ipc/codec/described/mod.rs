@@ -1,11 +1,11 @@
 //! The described form: each value is preceded by a tag that identifies its kind, and fields and
-//! variants have their names. It holds what JSON holds, in the same structure, so a type that JSON
-//! carries finds here what it asks for. It is more exact: keys keep their types, `Some(None)` is
-//! not `None`, and no number is rounded.
+//! variants have their names. It holds what JSON holds, in the same structure, so a type that works
+//! with JSON works with it. It is more exact than JSON: keys keep their types, `Some(None)` is not
+//! `None`, and no number is rounded.
 //!
-//! It is human-readable in serde's sense, because the buffers that serde makes for tagged and
-//! untagged enums are: a type that writes itself in two ways must not write the one and read the
-//! other.
+//! It is human-readable in serde's sense. The buffers that serde makes for tagged and untagged
+//! enums are human-readable too, and a type that writes itself in two ways must not write one and
+//! read the other.
 
 mod decode;
 mod encode;
@@ -38,6 +38,6 @@ mod tag {
     /// Keys with their values, up to `END`.
     pub(super) const MAP: u8 = 14;
     pub(super) const END: u8 = 15;
-    /// `Some`, where it would look like `None` without.
+    /// `Some`, where the value without it would look like `None`.
     pub(super) const SOME: u8 = 16;
 }

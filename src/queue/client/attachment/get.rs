@@ -21,7 +21,7 @@ use crate::sys::lock;
 const TEXT_MAX: usize = 1 << 10;
 
 impl AttachedQueue {
-    /// Takes the next item if it is here.
+    /// Takes the next item if it has arrived.
     #[inline]
     pub(in crate::queue) fn take(&self) -> Option<Result<Taken, QueueFailure>> {
         let taken = match lock(&self.inbox).pop() {
@@ -31,13 +31,14 @@ impl AttachedQueue {
         failpoints::point("get.taken");
         self.notify_room(&taken);
         if matches!(taken.item.payload, Payload::Parcel(_)) {
-            // The owner holds its handles as well, until it sees that this was taken.
+            // The owner holds the item's handles as well, until it sees that the item was taken.
             self.ring();
         }
         Some(Ok(taken))
     }
 
-    /// Rings an owner that does not poll this region, if it wants to know that there is room again.
+    /// Rings an owner that does not poll this region, if the owner wants to know that there is room
+    /// again.
     #[inline]
     fn notify_room(&self, taken: &Taken) {
         // The entry was taken sequentially consistent. So either this sees the sleep flag, or the
@@ -51,13 +52,13 @@ impl AttachedQueue {
         }
     }
 
-    /// Returns whether the next entry is in the inbox while its parcel is still on the way.
+    /// Returns whether the next entry has arrived while its parcel has not.
     fn awaits_parcel(&self) -> bool {
         !lock(&self.inbox).entries.is_empty()
     }
 
-    /// Returns whether a `get` would return at once: an item is here, the queue has ended, or the
-    /// owner has refused the attachment.
+    /// Returns whether a `get` would return at once: an item has arrived, the queue has ended, or
+    /// the owner has refused the attachment.
     pub(in crate::queue::client) fn has_next(&self) -> bool {
         match self.session.answer(self.number) {
             None => false,
@@ -66,19 +67,19 @@ impl AttachedQueue {
         }
     }
 
-    /// The flag is read first: an item that the owner pushed before it set the flag is then in the
+    /// Reads the flag first. An item that the owner pushed before it set the flag is then in the
     /// inbox.
     fn has_ended(&self) -> bool {
         self.has_flag(Flag::Ended) && !self.awaits_parcel()
     }
 
-    /// Why the flag `Ended` is set.
+    /// Returns why the flag `Ended` is set.
     fn end(&self) -> QueueFailure {
         if self.has_flag(Flag::Closed) { QueueFailure::Closed } else { QueueFailure::Abandoned(0) }
     }
 
-    /// Tells the owner for how long this process was busy since its last wait. Returns the number
-    /// of items that it has taken.
+    /// Reports to the owner how long this process has been busy since its last wait. Returns the
+    /// number of items that it has taken.
     fn note_wait(&self) -> u64 {
         let mut inbox = lock(&self.inbox);
         if let Some(woken) = inbox.woken.take() {
@@ -101,7 +102,7 @@ impl AttachedQueue {
             let taken = driver.until(self, || {
                 let taken = self.take().map(Some);
                 if taken.is_none() {
-                    // Another thread may have taken what the owner has pushed for this one.
+                    // Another thread may have taken what the owner pushed for this one.
                     let taken = lock(&self.inbox).taken;
                     if std::mem::replace(&mut taken_before, taken) != taken {
                         self.ring();
@@ -113,7 +114,8 @@ impl AttachedQueue {
                 lock(&self.inbox).woken = Some(Instant::now());
                 return outcome.map_err(WaitEnd::Failed);
             }
-            // The flag may be older than an item that was put meanwhile. The owner's answer is not.
+            // The flag may be older than an item that was put in the meantime. The owner's answer
+            // is not.
             self.ask(driver).await?;
             if let Some(outcome) = self.take() {
                 return outcome.map_err(WaitEnd::Failed);
@@ -137,7 +139,7 @@ impl AttachedQueue {
         }
     }
 
-    /// Apart from [`get`](Self::get), whose frame would hold the state of the wait otherwise.
+    /// Separate from [`get`](Self::get), whose frame would otherwise hold the state of the wait.
     #[cold]
     #[inline(never)]
     fn get_after_wait<L: TimeLimit>(
@@ -159,7 +161,7 @@ impl AttachedQueue {
         }
     }
 
-    /// Takes an item if the queue has one; waits for nothing but the answer of the owner, process
+    /// Takes an item if the queue has one. Waits only for the answer of the owner, which is process
     /// `pid`.
     pub(in crate::queue) fn try_get(
         &self,
@@ -174,7 +176,7 @@ impl AttachedQueue {
         let _announced = self.announce_getter(max);
         let asked = block(self.ask(&driver));
         asked.map_err(|end| or_unresponsive(end, pid))?;
-        // Until the parcel of the next item is here, or another thread has taken that.
+        // Until the parcel of the next item has arrived, or another thread has taken that item.
         let taken = block(driver.until(self, || match self.take() {
             None if self.awaits_parcel() => None,
             taken => Some(taken),
@@ -186,10 +188,10 @@ impl AttachedQueue {
         }
     }
 
-    /// Takes up to `max` more of the items that are here.
+    /// Takes up to `max` more of the items that have arrived.
     pub(in crate::queue) fn take_more(&self, max: usize, taken: &mut Vec<Taken>) {
         let mut inbox = lock(&self.inbox);
-        // A corrupt inbox is the next call's error. What was taken before is whole.
+        // The next call reports a corrupt inbox. What was taken before is whole.
         taken.extend(std::iter::from_fn(|| inbox.pop().ok().flatten()).take(max));
         drop(inbox);
         if let Some(last) = taken.last() {
@@ -199,8 +201,8 @@ impl AttachedQueue {
 
     /// Ends the lease of an item: it is finished, or goes to the next consumer.
     ///
-    /// Waits without a deadline while the outbox is full: an entry that is not written would leave
-    /// the item leased until this process ends. Items leave room for a thousand of these entries.
+    /// Waits without a deadline while the outbox is full, because without this entry the item would
+    /// stay leased until this process ends. Items leave room for a thousand such entries.
     pub(in crate::queue) fn end_lease(&self, lease: u64, done: bool) -> Result<(), QueueFailure> {
         let tag = if done { Tag::Done } else { Tag::Back };
         self.tell_owner(Outgoing::entry(tag, &lease.to_le_bytes()))
@@ -215,14 +217,14 @@ impl AttachedQueue {
         lock(&self.detached).push_back(lease);
     }
 
-    /// The oldest detached lease.
+    /// Returns the oldest detached lease.
     pub(in crate::queue) fn next_detached(&self) -> Option<u64> {
         lock(&self.detached).pop_front()
     }
 
     /// Returns an item that does not decode to the owner, which keeps it as a dead letter. In a
-    /// joinable queue the owner still has it, under its lease; in a plain one this is the only
-    /// copy.
+    /// joinable queue, the owner still has the item, under its lease. In a plain queue, this is the
+    /// only copy.
     pub(in crate::queue) fn return_undecodable(
         &self,
         taken: Taken,
@@ -251,20 +253,20 @@ impl AttachedQueue {
 impl InboxReader {
     #[inline]
     fn pop(&mut self) -> Result<Option<Taken>, QueueFailure> {
-        // Only the owner writes there. After this it must not be trusted any more.
+        // Only the owner writes there. After this, it must not be trusted any more.
         let corrupt = |Corrupt| QueueFailure::Gone;
         let InboxReader { entries, taken, parcels, .. } = self;
         while let Some(front) = entries.front().map_err(corrupt)? {
             let bytes = entries.read(&front);
             let parcel = match Tag::from(front.tag) {
-                // The bytes of an entry that is being recalled may be torn. They count only once it
-                // was taken.
+                // The bytes of an entry that is being recalled may be torn. They count only once
+                // the entry was taken.
                 Some(Tag::Parcel) => Some(layout::number(bytes.as_slice()).unwrap_or(u64::MAX)),
                 _ => None,
             };
             if let Some(id) = parcel.filter(|&id| id != u64::MAX) {
-                // Only what can be handed over at once is taken. An entry stays the owner's while
-                // its parcel is on the way, or this process has too few addresses to map it.
+                // Take only what can be handed over at once. The entry stays the owner's while its
+                // parcel is on its way, or while this process has too few addresses to map it.
                 let Some(parcel) = parcels.get_mut(&id) else { return Ok(None) };
                 parcel.map().map_err(|error| QueueFailure::io("map the item", error))?;
             }

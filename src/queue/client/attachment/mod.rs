@@ -1,16 +1,16 @@
 //! A client's attachment to a queue of another process.
 //!
 //! The region has two rings, the *outbox* to the owner and the *inbox* from it, and a few words.
-//! Any number of threads of this process use them: each ring has a lock. What a thread may assume
-//! about the owner, which runs concurrently:
+//! Any number of threads of this process use them; each ring has a lock. The owner runs
+//! concurrently, and a thread may assume this about it:
 //!
-//! - An entry that is in the outbox is safe from the death of this process. So a put is done when
-//!   its entry is published; the doorbell after it only makes the owner read it sooner.
+//! - An entry in the outbox is safe from the death of this process. So a put is done when its entry
+//!   is published; the doorbell after it only makes the owner read it sooner.
 //! - An item belongs to this process once the compare-and-swap that takes its entry succeeds.
-//!   Before that, the owner may recall it at any moment, even while its bytes are being copied.
-//!   What was copied is used only after the entry was taken.
+//!   Before that, the owner may recall it at any moment, even while its bytes are being copied. So
+//!   the copy is used only after the entry was taken.
 //! - A thread announces that it waits in a word of the region, and rings, *before* its last check.
-//!   So either the check finds what the owner has done meanwhile, or the owner sees the
+//!   So either the check finds what the owner has done in the meantime, or the owner sees the
 //!   announcement and rings when there is something.
 
 mod get;
@@ -27,7 +27,7 @@ use crate::ipc::block::block;
 use crate::ipc::deadline::{TimeLimit, WaitEnd, Waited};
 use crate::ipc::hub::{ObjectId, ParcelSink, REGION_BYTES, Refusal, RemoteObject, Session, ToHub};
 use crate::ipc::region::Region;
-use crate::ipc::ring::{Consumer, Producer};
+use crate::ipc::ring::{RingConsumer, RingProducer};
 use crate::ipc::weak_map::WeakMap;
 use crate::ipc::wire::{self, CheckedSender, Envelope};
 use crate::queue::client::driver::{Blocking, Driver};
@@ -35,7 +35,7 @@ use crate::queue::layout::{self, Flag, Word};
 use crate::queue::outcome::QueueFailure;
 use crate::sys::lock;
 
-/// The most that one thread adds to the word: more items are never pushed at once, and the sum over
+/// The most that one thread adds to the word. More items are never pushed at once, and the sum over
 /// all threads must not overflow.
 const WANTED_MAX: usize = 1024;
 
@@ -48,7 +48,7 @@ pub(in crate::queue) struct AttachedQueue {
     outbox: Mutex<OutboxWriter>,
     puts: AtomicU32,
     inbox: Mutex<InboxReader>,
-    /// The last question, and the last join.
+    /// The numbers of the last question and the last join.
     pub(in crate::queue::client) asked: AtomicU64,
     pub(in crate::queue::client) joins: AtomicU64,
     detached: Mutex<VecDeque<u64>>,
@@ -56,18 +56,18 @@ pub(in crate::queue) struct AttachedQueue {
 
 #[derive(Debug)]
 struct OutboxWriter {
-    entries: Producer,
+    entries: RingProducer,
     pulse: wire::Pulse,
 }
 
 #[derive(Debug)]
 struct InboxReader {
-    entries: Consumer,
+    entries: RingConsumer,
     /// The number of items that were taken.
     taken: u64,
     /// When a wait for an item last ended.
     woken: Option<Instant>,
-    /// Parcels that arrived, by number. Their entries follow.
+    /// Parcels that have arrived, by number. Their entries follow.
     parcels: BTreeMap<u64, Envelope>,
 }
 
@@ -76,8 +76,8 @@ static ATTACHED: WeakMap<ObjectId, AttachedQueue> = WeakMap::new();
 /// Announces a waiting thread in a word of the region, until it is dropped. A thread that can use
 /// several items at once counts as that many.
 ///
-/// The owner keeps what it has read there, so it is rung for each change: for the end of a wait as
-/// well, because others may get what this thread has waited for.
+/// The owner keeps what it has read there, so it is rung for each change. That includes the end of
+/// a wait, because others may get what this thread has waited for.
 pub(in crate::queue::client) struct Announced<'a> {
     queue: &'a AttachedQueue,
     word: Word,

@@ -15,7 +15,7 @@ use crate::queue::outcome::{ANSWER_WITHIN, QueueFailure, or_unresponsive};
 use crate::sys::lock;
 
 impl AttachedQueue {
-    /// Takes up to `max` units of credit; returns how many.
+    /// Takes up to `max` units of credit. Returns how many it took.
     #[inline]
     fn take_credit(&self, max: usize) -> usize {
         let take = |credit: u64| credit.min(max as u64);
@@ -26,7 +26,7 @@ impl AttachedQueue {
         before.map_or(0, |before| take(before) as usize)
     }
 
-    /// Why every put fails, if it does.
+    /// Returns why every put fails, if every put does.
     #[inline]
     fn refuses_puts(&self) -> Option<QueueFailure> {
         let flags = self.word(Word::Flags).load(Ordering::SeqCst);
@@ -54,8 +54,8 @@ impl AttachedQueue {
             let abandoned = self.has_flag(Flag::Abandoned);
             return abandoned.then_some(Err(QueueFailure::Abandoned(0)));
         }
-        // The unit of credit is this thread's now. If the process dies here, the owner ends the
-        // session, and with it what the session was granted.
+        // The unit of credit now belongs to this thread. If the process dies here, the owner ends
+        // the session, and with it everything that was granted to it.
         failpoints::point("put.credit");
         let outcome = self.write(item);
         if bounded && !matches!(outcome, Some(Ok(()))) {
@@ -72,8 +72,8 @@ impl AttachedQueue {
         let pushed = match outbox.entries.room_for(room) {
             Ok(free) if free < room => Ok(false),
             Ok(_) if entry.parcel.is_none() => outbox.entries.push(entry.tag as u32, entry.bytes),
-            // The parcel before its entry, and both under one lock: the owner pairs the next entry
-            // that has a parcel with the oldest parcel.
+            // The parcel before its entry, and both under one lock, because the owner pairs the
+            // next entry that has a parcel with the oldest parcel.
             Ok(_) => match self.session.send_parcel(self.number, &mut entry.parcel) {
                 Ok(true) => outbox.entries.push(entry.tag as u32, entry.bytes),
                 Ok(false) => Ok(false),
@@ -90,7 +90,7 @@ impl AttachedQueue {
                 Some(Ok(()))
             }
             Ok(false) => None,
-            // Only the owner writes what was read. It must not be trusted any more.
+            // Only the owner writes what was read. The owner must not be trusted any more.
             Err(Corrupt) => Some(Err(QueueFailure::Gone)),
         }
     }
@@ -101,7 +101,7 @@ impl AttachedQueue {
         // Two threads may count as one put. The count need not be exact.
         let puts = self.puts.load(Ordering::Relaxed).wrapping_add(1);
         self.puts.store(puts, Ordering::Relaxed);
-        // Not at each put: reading the owner's side of the ring costs more than the put.
+        // Not at each put, because reading the owner's side of the ring costs more than a put.
         if puts % 64 != 0 {
             return false;
         }
@@ -143,7 +143,7 @@ impl AttachedQueue {
         }
     }
 
-    /// Apart from [`put`](Self::put), whose frame would hold the state of the wait otherwise.
+    /// Separate from [`put`](Self::put), whose frame would otherwise hold the state of the wait.
     #[cold]
     #[inline(never)]
     fn put_after_wait<L: TimeLimit>(
@@ -166,7 +166,7 @@ impl AttachedQueue {
         }
     }
 
-    /// Puts an item if the queue has room; waits for nothing but the answer of the owner, process
+    /// Puts an item if the queue has room. Waits only for the answer of the owner, which is process
     /// `pid`.
     pub(in crate::queue) fn try_put(
         &self,
@@ -179,7 +179,7 @@ impl AttachedQueue {
         }
         let answer = Deadline::after(ANSWER_WITHIN);
         if !self.is_bounded() {
-            // Only the ring is full.
+            // The queue has room; only the ring is full.
             let put = block(self.wait_for_room(&mut item, &Blocking(&answer)));
             return Ok(put.map_err(|end| or_unresponsive(end, pid))?);
         }
@@ -192,7 +192,7 @@ impl AttachedQueue {
         }
     }
 
-    /// Puts as many items as there is room for, without waiting; returns how many those were.
+    /// Puts as many items as there is room for, without waiting. Returns how many it put.
     pub(in crate::queue) fn put_more<'a>(
         &self,
         items: impl ExactSizeIterator<Item = &'a [u8]>,
@@ -225,7 +225,7 @@ impl AttachedQueue {
         pushed.map(|_| done).map_err(|Corrupt| QueueFailure::Gone)
     }
 
-    /// Writes an entry that is no item; waits for room in the ring.
+    /// Writes an entry that is not an item; waits for room in the ring.
     pub(in crate::queue::client) async fn write_entry<D: Driver>(
         &self,
         mut entry: Outgoing<'_>,

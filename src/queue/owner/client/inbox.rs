@@ -10,7 +10,7 @@ use crate::queue::item::{Item, Payload};
 use crate::queue::layout::Tag;
 use crate::queue::owner::run_queue::{self, RunQueue};
 
-/// With less free room than this in the inbox, the ring reads how far the client has come.
+/// If the inbox has less free room than this, the ring reads how far the client has come.
 const INBOX_ROOM: usize = ring::CAPACITY / 2;
 
 /// The items in a client's inbox, which the owner keeps until the client has taken them.
@@ -23,7 +23,7 @@ pub(super) struct Outstanding {
 }
 
 impl Outstanding {
-    /// Takes the first item if it is before `end`, with its position.
+    /// Takes the first item if it lies before `end`. Returns it with its position.
     fn pop_before(&mut self, end: u64) -> Option<(u64, Item)> {
         if self.items.is_empty() || ring::is_at_or_behind(self.start, end) {
             return None;
@@ -54,14 +54,15 @@ impl Outstanding {
 }
 
 impl QueueClient {
-    /// Reads what it has taken, and leases that to it. Returns whether there was anything.
+    /// Reads what the client has taken, and records it as leases of the client. Returns whether
+    /// there was anything.
     pub(in crate::queue) fn refresh(&mut self) -> Result<bool, Corrupt> {
         self.inbox.look()?;
         self.note_taken(self.inbox.taken_to())
     }
 
-    /// Notes that the client has taken every item before the position `end` of its inbox, and none
-    /// from there on. Returns whether this is new.
+    /// Records that the client has taken every item before the position `end` of its inbox, and
+    /// none from there on. Returns whether this is new.
     fn note_taken(&mut self, end: u64) -> Result<bool, Corrupt> {
         let before = self.outstanding();
         if self.joinable {
@@ -69,7 +70,7 @@ impl QueueClient {
                 item.payload.mark_moved_out();
                 self.leases.insert(position, item);
             }
-            // Half an item was taken.
+            // `end` lies inside an item.
             if self.outstanding() < before && self.outstanding.start != end {
                 return Err(Corrupt);
             }
@@ -85,7 +86,7 @@ impl QueueClient {
         Ok(taken > 0)
     }
 
-    /// Moves up to `count` items from the store into the inbox; returns how many found room there.
+    /// Moves up to `count` items from the store into the inbox. Returns how many found room there.
     pub(in crate::queue) fn push_from(&mut self, store: &mut RunQueue, count: usize) -> usize {
         let mut pushed = 0;
         while pushed < count {
@@ -115,7 +116,7 @@ impl QueueClient {
         pushed
     }
 
-    /// Something was written at this position of the inbox.
+    /// Records that something was written at this position of the inbox.
     fn note_pushed(&mut self, position: u64) {
         failpoints::point("hub.pushed");
         self.changed = true;
@@ -125,17 +126,17 @@ impl QueueClient {
         }
     }
 
-    /// Writes an item into the inbox, where `publish` makes it visible. Returns it if there is no
-    /// room now.
+    /// Writes an item into the inbox, where `publish` makes it visible. If there is no room now,
+    /// returns the item.
     fn push(&mut self, item: Item) -> Result<(), Item> {
         let position = self.inbox.position();
         let tag = |tag: Tag| tag.with(item.attempts);
-        // A client whose words are corrupt gets nothing. The service thread finds the same, and
-        // ends its session.
+        // A client whose words are corrupt gets nothing. The service thread will find the same, and
+        // end the client's session.
         let pushed = match &item.payload {
             Payload::Bytes(bytes) => self.inbox.write(tag(Tag::Put), bytes.as_slice()),
-            // The parcel is sent first, so that the client never waits for one that was not sent;
-            // and only if its entry will find room.
+            // The parcel is sent first, so that the client never waits for a parcel that was not
+            // sent; and it is sent only if its entry will find room.
             Payload::Parcel(envelope) => match self.inbox.has_room(8) {
                 Ok(true) => match self.peer.send_parcel(self.number, envelope) {
                     Some(id) => self.inbox.write(tag(Tag::Parcel), &id.to_le_bytes()),
@@ -155,8 +156,8 @@ impl QueueClient {
     /// Takes items back out of the inbox, all but the oldest `keep`.
     ///
     /// The ring's recall makes the client's concurrent take fail or succeed as a whole, and leaves
-    /// the ring empty. What the client has not taken by then is the owner's again, and it can take
-    /// nothing more before `publish`.
+    /// the ring empty. What the client had not taken by then belongs to the owner again, and the
+    /// client can take nothing more before `publish`.
     pub(in crate::queue) fn recall(&mut self, keep: usize) -> Result<VecDeque<Item>, Corrupt> {
         let taken_to = self.inbox.recall()?;
         self.note_taken(taken_to)?;
@@ -165,7 +166,7 @@ impl QueueClient {
         let back = kept.split_off(keep.min(kept.len()));
         let mut unplaced = VecDeque::new();
         for item in kept {
-            // After one that finds no room, the others would overtake it.
+            // After an item that finds no room, later items would overtake it.
             if unplaced.is_empty() {
                 if let Err(item) = self.push(item) {
                     unplaced.push_back(item);
@@ -179,7 +180,7 @@ impl QueueClient {
         Ok(unplaced)
     }
 
-    /// Ends it: returns the items that it has not taken, and its leases, oldest first.
+    /// Ends the client: returns the items that it has not taken, and its leases, oldest first.
     pub(in crate::queue) fn into_items(mut self) -> (VecDeque<Item>, BTreeMap<u64, Item>) {
         let untaken = self.recall(0);
         let untaken = untaken.unwrap_or_else(|Corrupt| self.outstanding.take_all());

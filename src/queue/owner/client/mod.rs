@@ -12,7 +12,7 @@ use crate::failpoints;
 use crate::ipc::doorbell::FlagState;
 use crate::ipc::hub::ClientLink;
 use crate::ipc::region::Region;
-use crate::ipc::ring::{Consumer, Corrupt, Producer};
+use crate::ipc::ring::{Corrupt, RingConsumer, RingProducer};
 use crate::ipc::wire::Envelope;
 use crate::queue::item::Item;
 use crate::queue::layout::{self, Word};
@@ -23,24 +23,25 @@ use inbox::Outstanding;
 pub(in crate::queue::owner) use outbox::DRAIN_MAX;
 
 /// A client that has taken nothing for this long, with more items in its inbox than it waits for,
-/// is busy: the excess may go to others. After a shorter pause it may not, because an item that
-/// went to another client would be overtaken by the later ones that stay.
+/// counts as busy: the excess may go to others. After a shorter pause it may not, because an item
+/// that went to another client would be overtaken by the later items that stay.
 pub(in crate::queue) const STALLED: Duration = Duration::from_millis(2);
-/// A client that waits, and leaves what it waits for in its inbox for this long, is suspended:
-/// others may have its items and its room.
+/// A client that waits, but leaves items in its inbox for this long, counts as suspended: others
+/// may have its items and its room.
 pub(in crate::queue) const SUSPENDED: Duration = Duration::from_millis(20);
 
-/// A client's inbox may hold what it takes in this time.
+/// A client's inbox may hold as many items as the client takes in this time.
 const PREFETCH_TIME: Duration = Duration::from_micros(200);
 const PREFETCH_MAX: usize = 1024;
-/// Room that a client does not use in this time goes to others that wait for it.
+/// Room that a client does not use within this time goes to others that wait for it.
 const USE_TIME: Duration = Duration::from_micros(200);
-/// How many wake-ups take that time.
+/// How many wake-ups take as long as [`USE_TIME`].
 const WAKE_UPS: usize = 4;
-/// From this prefetch on, the inbox is refilled before it is empty.
+/// If a client's prefetch is at least this large, its inbox is refilled before it is empty.
 const FAST: usize = 8;
 
-/// How many threads, tasks and selectors of a client wait, in words that it changes at any time.
+/// How many threads, tasks and selectors of a client wait. The client changes these words at any
+/// time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in crate::queue) struct Levels {
     /// Items that its threads and tasks wait for.
@@ -73,46 +74,49 @@ pub(in crate::queue) struct QueueClient {
     number: u32,
     region: Arc<Region>,
     joinable: bool,
-    /// What it may do: that of the facet that it has attached.
+    /// What the client may do, which follows from the facet that it has attached.
     role: Role,
-    outbox: Consumer,
-    inbox: Producer,
+    outbox: RingConsumer,
+    inbox: RingProducer,
     outstanding: Outstanding,
     /// Items that were taken and are not finished. A lease's number is the position that its item
     /// had in the inbox.
     leases: BTreeMap<u64, Item>,
     /// Parcels that arrived before their ring entries.
     parcels: VecDeque<Envelope>,
-    /// Room that was granted and not used yet.
+    /// Room that was granted and is not used yet.
     credits: usize,
-    /// When room was last granted, or its threads were last seen to wake for it.
+    /// When room was last granted, or the client's threads were last seen to wake for it.
     granted: Instant,
-    /// How much room it gets at once while others wait as well, and how much it last got.
+    /// How much room the client gets at once while others wait as well, and how much it got last.
     room_batch: usize,
     last_grant: usize,
-    /// How many items its inbox may hold, when that was measured, and how many it has taken since.
+    /// How many items the inbox may hold, when that was measured, and how many the client has taken
+    /// since.
     prefetch: usize,
     measured: Instant,
     taken: usize,
-    /// The client's word, when that was measured.
+    /// The client's word for its busy time, as it was at that measurement.
     busy: u64,
-    /// When it last took something, or last had nothing to take.
+    /// When the client last took something, or last had nothing to take.
     moved: Instant,
-    /// The last question and the last join that were read, and that were answered.
+    /// The numbers of the last question and the last join that were read, and of those that were
+    /// answered.
     ask: u64,
     answered: u64,
     join: u64,
     joined: u64,
-    /// The last ones that can be answered: every put that returned before them is in the state.
+    /// The numbers of the last ones that can be answered: every put that returned before them is in
+    /// the state.
     answerable: u64,
     join_answerable: u64,
     has_put: bool,
     has_got: bool,
-    /// It asked to discard the items, and does not know yet how many those were.
+    /// The client has asked to discard the items, and has not learned yet how many were dropped.
     pub(in crate::queue) discards: bool,
-    /// As they were when its region was last read.
+    /// The levels when the region was last read.
     pub(in crate::queue) levels: Levels,
-    /// Determines whether the owner polls the client's region or waits for its doorbell.
+    /// Whether the owner polls the client's region or waits for its doorbell.
     flag: FlagState,
     /// Its region has changed since its doorbell was last rung.
     changed: bool,
@@ -182,7 +186,7 @@ impl QueueClient {
         }
     }
 
-    /// Returns whether something was written into its region since its doorbell was last rung.
+    /// Returns whether something was written into the region since the client was last rung.
     pub(in crate::queue) fn has_news(&self) -> bool {
         self.changed
     }
@@ -201,31 +205,31 @@ impl QueueClient {
 
 /// Polling, and resting.
 impl QueueClient {
-    /// Its doorbell was received.
+    /// Called when the client's doorbell was received.
     pub(in crate::queue) fn rung(&mut self) {
         self.flag.rung();
     }
 
-    /// From now on, its region is polled: it need not ring.
+    /// From now on, the region is polled, so the client need not ring.
     pub(in crate::queue) fn begin_polling(&mut self) {
         self.flag.disarm(layout::word(&self.region, Word::OwnerSleeps));
     }
 
-    /// From now on, it rings when it writes something, and when it takes the item after which there
-    /// is room for `batch` more. The caller must read its region once more.
+    /// From now on, the client rings when it writes something, and when it takes the item after
+    /// which there is room for `batch` more. The caller must read the region once more.
     pub(in crate::queue) fn end_polling(&mut self, batch: usize) {
         self.notify_at(batch);
         self.flag.arm(layout::word(&self.region, Word::OwnerSleeps));
     }
 
-    /// Returns whether its region may hold something that was not read. What it takes from its
-    /// inbox does not always ring.
+    /// Returns whether the region may hold something that was not read. What the client takes from
+    /// its inbox does not always ring.
     pub(in crate::queue) fn may_have_written(&self) -> bool {
         let flag = layout::word(&self.region, Word::OwnerSleeps);
         !self.flag.is_quiet(flag) || self.outstanding() > 0
     }
 
-    /// What its role does not allow counts as zero, whatever it writes.
+    /// A level that the role does not allow counts as zero, whatever the client writes.
     fn read_levels(&self) -> Levels {
         let read = |may: bool, word| if may { self.word(word) } else { 0 };
         Levels {
@@ -235,16 +239,16 @@ impl QueueClient {
         }
     }
 
-    /// Reads all that it has written: carries out its entries, and notes what it has taken and what
-    /// it waits for. Returns whether there was anything.
+    /// Reads everything that the client has written: carries out its entries, and records what it
+    /// has taken and what it waits for. Returns whether there was anything.
     pub(in crate::queue) fn look(
         &mut self,
         ledger: &mut Ledger,
         item: &'static str,
     ) -> Result<bool, Corrupt> {
-        // The levels before and after the entries. One that waited *before* has put before that
-        // what is drained now; one that waits *after* has not got what it waits for. Only one that
-        // waits at both times is idle.
+        // Read the levels before and after the entries. A thread that waited *before* had already
+        // put what is drained now. A thread that waits *after* has not got what it waits for. Only
+        // a client that waits at both times is idle.
         let before = self.read_levels();
         let busy = self.drain(ledger, item)?;
         let levels = before.min(self.read_levels());
@@ -256,36 +260,36 @@ impl QueueClient {
         Ok(changed)
     }
 
-    /// Reads whether it still waits for items. What has begun to wait since the last
-    /// [`look`](Self::look) rings.
+    /// Reads whether the client still waits for items. It would ring if it had begun to wait since
+    /// the last [`look`](Self::look).
     pub(in crate::queue) fn look_for_end_of_wait(&mut self) {
         self.levels = self.levels.min(self.read_levels());
     }
 }
 
-/// Its needs and holdings.
+/// Needs and holdings of the client.
 impl QueueClient {
-    /// Returns whether it has items that may come back. A waiting thread takes what is in the inbox
-    /// at once; a selector may be busy, and then its item is recalled.
+    /// Returns whether the client has items that may come back. A waiting thread takes what is in
+    /// the inbox at once. A selector may be busy, and then its item is recalled.
     pub(in crate::queue) fn holds_back(&self) -> bool {
         let untaken = self.outstanding() > 0 && self.levels.getters == 0;
         untaken || (!self.leases.is_empty() && !self.levels.wait_for_items())
     }
 
-    /// Returns whether its handle cannot put, or a thread waits for an item, and no item from this
-    /// client has reached the owner.
+    /// Returns whether the client puts nothing: its handle cannot, or a thread of it waits for an
+    /// item and none of its items has ever reached the owner.
     pub(in crate::queue) fn is_idle(&self) -> bool {
         !self.role.puts() || (self.levels.getters > 0 && !self.has_put)
     }
 
-    /// Whether it may still take items. One that only puts, and waits for room in a full queue,
-    /// does not. A waiting putter is no proof of that, though: it is also announced for a moment at
-    /// each put that needs room to be granted.
+    /// Returns whether the client may still take items. A client that only puts, and waits for room
+    /// in a full queue, does not. A waiting putter does not prove that, though: one is also
+    /// announced for a moment by each put that needs to be granted room.
     pub(in crate::queue) fn may_take(&self, full: bool) -> bool {
         self.role.takes() && (self.has_got || !full || self.levels.putters == 0)
     }
 
-    /// Returns whether an item from it has reached the owner.
+    /// Returns whether an item from the client has reached the owner.
     pub(in crate::queue) fn has_put(&self) -> bool {
         self.has_put
     }
@@ -294,7 +298,7 @@ impl QueueClient {
         self.has_got
     }
 
-    /// The number of items in its inbox.
+    /// Returns the number of items in the inbox.
     pub(in crate::queue) fn outstanding(&self) -> usize {
         self.outstanding.items.len()
     }
@@ -303,19 +307,19 @@ impl QueueClient {
         self.credits
     }
 
-    /// Threads, tasks and selectors that wait for an item.
+    /// Returns how many threads, tasks and selectors wait for an item.
     fn waiting(&self) -> usize {
         let waiting = self.levels.getters.saturating_add(self.levels.tasks);
         usize::try_from(waiting).unwrap_or(usize::MAX)
     }
 
-    /// How many of them have no item in the inbox yet.
+    /// Returns how many of them have no item in the inbox yet.
     pub(in crate::queue) fn wants_items(&self) -> usize {
         let waiting = self.waiting().min(PREFETCH_MAX);
         waiting.saturating_sub(self.outstanding())
     }
 
-    /// Returns whether it is fast, has taken half of the last prefetch, and does not wait.
+    /// Returns whether the client is fast, has taken half of the last prefetch, and does not wait.
     pub(in crate::queue) fn is_hungry(&self) -> bool {
         self.prefetch >= FAST && self.wants_items() == 0 && self.has_taken_half()
     }
@@ -324,24 +328,25 @@ impl QueueClient {
         self.outstanding() * 2 <= self.prefetch
     }
 
-    /// Returns whether threads or tasks wait for room that was not granted yet, as far as it was
-    /// read.
+    /// Returns whether threads or tasks were waiting for room, when the region was last read, that
+    /// was not granted yet.
     pub(in crate::queue) fn wants_room(&self) -> bool {
         self.levels.putters > self.credits as u64
     }
 
-    /// Returns whether they wait for it at this moment.
+    /// Returns whether they are waiting for room at this moment.
     pub(in crate::queue) fn lacks_room(&self) -> bool {
         self.word(Word::Putters) > self.word(Word::Credit)
     }
 
-    /// Items in the inbox that nothing in the client waits for.
+    /// Returns how many items are in the inbox that nothing in the client waits for.
     fn excess(&self) -> usize {
         self.outstanding().saturating_sub(self.waiting())
     }
 
-    /// How many items in its inbox may go to others: all if it is suspended, half of the excess if
-    /// it is busy. With `urgent`, a consumer asks for an item and does not wait.
+    /// Returns how many items in the inbox may go to others: all if the client is suspended, half
+    /// of the excess if it is busy. `urgent` means that a consumer asks for an item and does not
+    /// wait.
     pub(in crate::queue) fn to_spare(&self, now: Instant, urgent: bool) -> usize {
         let still = now.saturating_duration_since(self.moved);
         if still >= SUSPENDED {
@@ -353,18 +358,18 @@ impl QueueClient {
         }
     }
 
-    /// When it last took something, or last had nothing to take.
+    /// Returns when the client last took something, or last had nothing to take.
     pub(in crate::queue) fn moved(&self) -> Instant {
         self.moved
     }
 
-    /// Returns whether it takes items so fast that a wake-up for each single one is a waste.
+    /// Returns whether the client takes items so fast that one wake-up per item is a waste.
     pub(in crate::queue) fn is_fast(&self) -> bool {
         self.prefetch >= FAST && self.outstanding() > 0
     }
 
-    /// How many more items its inbox should get: one for each that waits, and a prefetch if it is
-    /// fast and has taken half of the last one.
+    /// Returns how many more items the inbox should get: one for each thread that waits, and a
+    /// prefetch if the client is fast and has taken half of the last one.
     pub(in crate::queue) fn demand(&mut self) -> usize {
         let wanted = self.wants_items();
         if wanted == 0 && !self.has_taken_half() {
@@ -377,8 +382,9 @@ impl QueueClient {
         wanted.max(self.prefetch.saturating_sub(self.outstanding()))
     }
 
-    /// If a client waits for each prefetch, only the time in which it was busy counts. Where there
-    /// are many such clients, each mostly waits for its turn, or for a processor.
+    /// Measures the client's pace. If the client waits for each prefetch, only the time for which
+    /// it was busy counts: among many such clients, each mostly waits for its turn, or for a
+    /// processor.
     fn measure_pace(&mut self) {
         let elapsed = self.measured.elapsed();
         let busy = self.word(Word::Busy).wrapping_sub(self.busy);
@@ -394,34 +400,34 @@ impl QueueClient {
         self.busy = self.busy.wrapping_add(busy);
     }
 
-    /// How many items it takes in the time in which another one could be woken.
+    /// Returns how many items the client takes in the time in which another one could be woken.
     pub(in crate::queue) fn wake_up(&self) -> usize {
         self.prefetch / WAKE_UPS
     }
 
-    /// Returns whether one of its threads asks for room without waiting for it.
+    /// Returns whether one of the client's threads asks for room without waiting for it.
     pub(in crate::queue) fn tries_to_put(&self) -> bool {
         self.asks() && self.levels.putters > 0
     }
 
-    /// Returns whether it has a question that was not answered.
+    /// Returns whether the client has a question that was not answered.
     pub(in crate::queue) fn asks(&self) -> bool {
         self.ask > self.answered
     }
 
-    /// Returns whether it waits for the end of all items.
+    /// Returns whether the client waits for the end of all items.
     pub(in crate::queue) fn joins(&self) -> bool {
         self.join > self.joined
     }
 
-    /// All outboxes are about to be drained. After that, what was asked before can be answered:
-    /// each put that returned before the question was written is then in the state.
+    /// Called when all outboxes are about to be drained. After that, whatever was asked before can
+    /// be answered: each put that returned before the question was written is then in the state.
     pub(in crate::queue) fn cover_questions(&mut self) {
         self.answerable = self.ask;
         self.join_answerable = self.join;
     }
 
-    /// Writes the numbers of unfinished items and dead letters, for its joins.
+    /// Writes the numbers of unfinished items and dead letters, for the client's joins.
     pub(in crate::queue) fn note_unfinished(&mut self, unfinished: usize, dead: usize) {
         if self.joins() {
             let word = layout::word(&self.region, Word::Unfinished);
@@ -434,7 +440,7 @@ impl QueueClient {
         }
     }
 
-    /// Answers its last answerable question.
+    /// Answers the client's last answerable question.
     pub(in crate::queue) fn answer(&mut self, length: usize) {
         if self.answerable > self.answered {
             layout::word(&self.region, Word::Length).store(length as u64, Ordering::SeqCst);
@@ -453,15 +459,15 @@ impl QueueClient {
 
 /// Room.
 impl QueueClient {
-    /// How much room it gets at once while others wait as well: twice as much as the last time, if it
-    /// has used that up. So of many producers, each is woken once for many items, and those that put
-    /// few keep little room from the others.
+    /// Returns how much room the client gets at once while others wait as well: twice as much as
+    /// the last time, if it has used that up. So each of many producers is woken once for many
+    /// items, and one that puts few items keeps little room from the others.
     pub(in crate::queue) fn room_batch(&self, max: usize) -> usize {
         let used_up = self.credits == 0 && self.last_grant >= self.room_batch;
         (self.room_batch << u32::from(used_up)).clamp(1, max.max(1))
     }
 
-    /// Grants it room for `share` more items.
+    /// Grants the client room for `share` more items.
     pub(in crate::queue) fn grant(&mut self, share: usize, batch: usize) {
         let credit = layout::word(&self.region, Word::Credit);
         credit.fetch_add(share as u64, Ordering::SeqCst);
@@ -474,14 +480,15 @@ impl QueueClient {
         self.room_batch = batch;
     }
 
-    /// Returns whether it still has time to wake up for the room that it got, and to use it.
+    /// Returns whether the client still has time to wake up for the room that it got, and to use
+    /// it.
     pub(in crate::queue) fn is_using_room(&self, now: Instant) -> bool {
         let time = if self.levels.putters > 0 { STALLED } else { USE_TIME };
         self.credits > 0 && now.saturating_duration_since(self.granted) < time
     }
 
-    /// Takes back room that it does not use: what its threads wait for is left to it, unless it is
-    /// suspended.
+    /// Takes back room that the client does not use. It keeps the room that its threads wait for,
+    /// unless it is suspended.
     ///
     /// The client takes credit with a compare-and-swap on the same word, so each unit goes either
     /// to a put or back to the owner.
@@ -497,7 +504,7 @@ impl QueueClient {
         let back = usize::try_from(before.saturating_sub(keep)).unwrap_or(usize::MAX);
         self.credits = self.credits.saturating_sub(back);
         if back > 0 {
-            // One that did not wake up yet may be as fast as before.
+            // A client that has not woken up yet may be as fast as before.
             if self.levels.putters == 0 && !self.is_using_room(now) {
                 self.room_batch = self.last_grant.saturating_sub(back).max(1);
             }
@@ -505,8 +512,8 @@ impl QueueClient {
         }
     }
 
-    /// Has it ring when it takes the item after which there is room for `batch` more, or the next
-    /// one, if that item is recalled: no position is used twice.
+    /// Has the client ring when it takes the item after which there is room for `batch` more. If
+    /// that item is recalled, the client rings for a later one, because no position is used twice.
     fn notify_at(&mut self, batch: usize) {
         let index =
             if self.is_fast() { batch.min(self.outstanding()).saturating_sub(1) } else { 0 };

@@ -9,17 +9,17 @@ use crate::queue::item::{Item, Payload};
 use crate::queue::layout::{self, Tag, Word};
 use crate::queue::owner::ledger::Ledger;
 
-/// The number of entries that are drained from one outbox before other clients have a turn.
+/// The most entries that are drained from one outbox before other clients have a turn.
 pub(in crate::queue::owner) const DRAIN_MAX: usize = 1024;
 
 impl QueueClient {
-    /// A parcel arrived. Its ring entry follows.
+    /// Adds a parcel that has arrived. Its ring entry follows.
     pub(in crate::queue) fn add_parcel(&mut self, parcel: Envelope) {
         self.parcels.push_back(parcel);
     }
 
-    /// Carries out what its outbox holds; returns whether there was anything. `item` is the name of
-    /// the item type.
+    /// Carries out the entries in the client's outbox. Returns whether there were any. `item` is
+    /// the name of the item type.
     pub(super) fn drain(
         &mut self,
         ledger: &mut Ledger,
@@ -28,7 +28,7 @@ impl QueueClient {
         let mut busy = self.refresh()?;
         let mut left = DRAIN_MAX;
         while left > 0 {
-            // Nearly all entries are items, and adjacent.
+            // Nearly all entries are items, and adjacent to each other.
             let outbox = &mut self.outbox;
             let put = match self.role.puts() {
                 true => {
@@ -49,7 +49,7 @@ impl QueueClient {
             let tag = Tag::from(front.tag).filter(|&tag| self.role.may_write(tag));
             let tag = tag.ok_or(Corrupt)?;
             if tag.has_parcel() && self.parcels.is_empty() {
-                // It was sent before its entry was written, so the hub is about to read it.
+                // The parcel was sent before its entry was written, so the hub is about to read it.
                 break;
             }
             let payload = self.outbox.read(&front);
@@ -58,12 +58,12 @@ impl QueueClient {
             left -= 1;
             self.carry_out(tag, payload, ledger, item)?;
         }
-        // It may wait for room in the ring itself.
+        // The client may wait for room in the ring itself.
         self.changed |= busy && self.word(Word::Putters) > 0;
         Ok(busy)
     }
 
-    /// `count` of its items are in the store now.
+    /// Records that `count` of the client's items are in the store now.
     fn note_put(&mut self, count: usize) {
         self.has_put = true;
         self.credits = self.credits.saturating_sub(count);
@@ -122,7 +122,8 @@ impl QueueClient {
     }
 
     fn take_lease(&mut self, number: &[u8]) -> Result<Item, Corrupt> {
-        // The client wrote this after it had taken the item, but the last `refresh` may be older.
+        // The client wrote this after it had taken the item, but the last `refresh` may be older
+        // than that.
         self.refresh()?;
         self.leases.remove(&layout::number(number)?).ok_or(Corrupt)
     }

@@ -1,9 +1,9 @@
-//! When waiting is in vain: the queue is closed, or no process is left that could end the wait.
+//! When a wait is in vain: the queue is closed, or no process is left that could end the wait.
 //!
 //! Each answer takes constant time, because it comes from sums over all clients. The sums are only
 //! as recent as the last read of each client's region. So before an end is declared, `drain_all`
-//! reads what clients have written since then: a client that has put an item in the meantime, or
-//! has stopped waiting, excludes the end.
+//! reads what clients have written since then. If a client has put an item in the meantime, or has
+//! stopped waiting, that rules the end out.
 
 use super::QueueState;
 use crate::queue::outcome::QueueFailure;
@@ -11,25 +11,24 @@ use crate::queue::owner::client::QueueClient;
 use crate::queue::role::Role;
 
 impl QueueState {
-    /// Returns whether no handle is left that could take an item. There will never be one, because
-    /// only such a handle can be made into another: every put fails, and what is unfinished remains
-    /// so. The items of a retired client may still become dead letters.
+    /// Returns whether no handle is left that could take an item. Then there will never be one,
+    /// because only such a handle can be made into another one. So every put fails, and unfinished
+    /// items stay unfinished. The items of a retired client may still become dead letters.
     pub(super) fn is_severed(&self) -> bool {
         let elsewhere = self.clients.sums.taking + self.in_flight.taking() + self.retired.len();
         elsewhere == 0 && self.own_handles().taking() == 0
     }
 
-    /// Returns whether a thread or client may wait in vain. If it returns false, no thread or
-    /// client does.
+    /// Returns whether a thread or client may be waiting in vain. If it returns false, none is.
     ///
-    /// It returns false while items pass through a queue. So the scheduler need not ask for each
+    /// It returns false while items pass through a queue. So the scheduler need not check each
     /// client that waits.
     pub(super) fn may_be_in_vain(&self) -> bool {
         let sums = &self.clients.sums;
         let own_blocked = self.own.putters + self.own.joiners > 0;
         if (sums.blocked > 0 || own_blocked) && !self.has_unknown_taker() {
             let takers = self.takers();
-            // The only one left that might take is perhaps the one that asks.
+            // The only process left that might take items may be the one that asks.
             let nobody_takes = takers == 0 || (takers == 1 && sums.got == 0);
             let blocked = sums.blocked > 0 && nobody_takes && !self.own_takes();
             if blocked || (own_blocked && takers == 0 && !self.own_has_got()) {
@@ -51,10 +50,10 @@ impl QueueState {
         own || self.clients.sums.waiting > 0
     }
 
-    /// Returns whether this process never puts: it holds no handle that can, or only such that can
-    /// take as well, has never put, and waits for an item.
+    /// Returns whether this process never puts. Either it holds no handle that can put, or it holds
+    /// only handles that can also take, has never put, and waits for an item.
     ///
-    /// As long as no other process has held the queue, another thread of this one may put.
+    /// As long as no other process has held the queue, another thread of this process may put.
     fn own_is_idle(&self, task_waits: bool) -> bool {
         let own = self.own_handles();
         let waits = task_waits || self.own.getters + self.own.futures > 0;
@@ -62,22 +61,22 @@ impl QueueState {
         own.putting() == 0 || (own.of(Role::Producer) == 0 && only_takes)
     }
 
-    /// Returns whether this process may take items, if a client asks.
+    /// Returns whether this process may take items, when a client asks.
     fn own_takes(&self) -> bool {
         let own = self.own_handles();
         let may_take = self.own.has_got || self.own.putters == 0;
         own.of(Role::Consumer) > 0 || (own.of(Role::Both) > 0 && may_take)
     }
 
-    /// Returns whether this process has taken items and may take more, if it asks itself.
+    /// Returns whether this process has taken items and may take more, when it asks itself.
     fn own_has_got(&self) -> bool {
         self.own.has_got && self.own_handles().taking() > 0
     }
 
-    /// Returns whether items may be taken by a process or thread of which the state knows nothing.
+    /// Returns whether items may be taken by a process or thread that the state does not know.
     fn has_unknown_taker(&self) -> bool {
-        // The items of a retired client come back when its process ends, and may be dead letters
-        // then.
+        // The items of a retired client come back when its process ends, and may become dead
+        // letters then.
         if self.in_flight.taking() > 0 || !self.retired.is_empty() {
             return true;
         }
@@ -86,14 +85,14 @@ impl QueueState {
         own.of(Role::Consumer) > 0 || (own.of(Role::Both) > 0 && by_thread)
     }
 
-    /// The number of clients that may take items.
+    /// Returns the number of clients that may take items.
     fn takers(&self) -> usize {
         let sums = &self.clients.sums;
         if self.free() == 0 { sums.takers } else { sums.taking }
     }
 
-    /// Why `asker` gets no item any more; `None` if it still may. The asker is a waiting client, or
-    /// the owner's own process.
+    /// Returns why `asker` gets no more items; `None` if it still may. The asker is a waiting
+    /// client, or the owner's own process.
     pub(super) fn end_of_items(&self, asker: Option<&QueueClient>) -> Option<QueueFailure> {
         self.end_of_items_for(asker, self.own.getters > 0)
     }
@@ -113,13 +112,13 @@ impl QueueState {
             return None;
         }
         if self.ledger.discards {
-            // Items that come back are dropped.
+            // Items that come back will be dropped.
             return Some(QueueFailure::Closed);
         }
         let sums = &self.clients.sums;
-        // Items that others have may come back. The asker's own do not count: it waits here for
-        // more, so it would never return them by itself, and two such processes would wait for each
-        // other.
+        // Items that others have may come back. The asker's own items do not count: it waits here
+        // for more, so it would never return them by itself, and two such processes would wait for
+        // each other.
         let holding = sums.holding + self.retired.len();
         let held = holding > asker.map_or(0, |asker| usize::from(asker.holds_back()));
         let own_hold = asker.is_some()
@@ -131,8 +130,8 @@ impl QueueState {
         if self.ledger.closed {
             return Some(QueueFailure::Closed);
         }
-        // No process is left that could put: no handle that can is on its way, and each process that
-        // holds one has never put, and waits for an item itself.
+        // No process is left that could put: no handle that can put is on its way, and each process
+        // that holds one has never put, and is itself waiting for an item.
         let own_idle = self.own_is_idle(own_waits);
         let others_idle = match asker {
             None => sums.idle == self.clients.len(),
@@ -149,8 +148,8 @@ impl QueueState {
     /// Returns whether a process may still take items, while `asker` waits for that. The asker is a
     /// client, or the owner's own process.
     ///
-    /// As long as no other process has held the queue, another thread of this one may take. After
-    /// that, the asker itself counts only if it has taken items before.
+    /// As long as no other process has held the queue, another thread of this process may take.
+    /// After that, the asker itself counts only if it has taken items before.
     pub(super) fn has_taker(&self, asker: Option<&QueueClient>) -> bool {
         if self.has_unknown_taker() {
             return true;

@@ -7,19 +7,19 @@
 //!    every put that returned before its own call began.
 //! 2. *Change* the state.
 //! 3. *Schedule*: move items and room to the threads and clients that wait, and notify them.
-//! 4. *Arm the timer*, if something has to be taken away from a client that does not use it.
+//! 4. *Set the timer*, if something may have to be taken away from a client that does not use it.
 //!
 //! Clients run concurrently with all of that: they put into their outbox, take from their inbox,
 //! use up credit, and announce waiting threads in words of their region. Those words are levels,
 //! not events: the scheduler pushes items until the inbox has as many as the client waits for. An
 //! item that was pushed and not taken can be recalled, so a client that stops waiting loses nothing
-//! and holds up no other.
+//! and holds up no other client.
 //!
-//! A client's region is read when it has rung, and then polled until it has written nothing for a
-//! while (see [`serve`]). What was read is kept, and so are sums over all clients (see
-//! [`clients`](super::clients)). Only two steps go through all of them. Before a question is
-//! answered, and before an end is declared, `drain_all` reads the sleep flag of each client, and
-//! the region of those that have written. And what concerns every client, such as that the queue
+//! A client's region is read when it has rung, and is then polled until the client has written
+//! nothing for a while (see [`serve`]). The results of reading are kept, and so are sums over all
+//! clients (see [`clients`](super::clients)). Only two steps visit all clients. Before a question
+//! is answered, and before an end is declared, `drain_all` reads the sleep flag of each client, and
+//! the regions of those that have written. And what concerns every client, such as that the queue
 //! is closed, is written to every client.
 
 mod ends;
@@ -53,52 +53,54 @@ pub(in crate::queue) struct QueueState {
     ledger: Ledger,
     own: OwnUsers,
     clients: Clients,
-    /// What clients took and did not finish whose sessions are over, and whose processes may still
-    /// run.
+    /// What was taken, and not finished, by clients whose sessions are over and whose processes may
+    /// still run.
     retired: BTreeMap<Key, BTreeMap<u64, Item>>,
     /// Handles on their way to another process.
     in_flight: HandleCounts,
-    /// Another process has held a handle.
+    /// True once another process has held a handle.
     shared: bool,
-    /// A worker on a thread of this process has a handle that both puts and takes. Then a thread
-    /// that waits here proves nothing about the others.
+    /// True if a worker on a thread of this process has a handle that both puts and takes. Then a
+    /// thread that waits here proves nothing about the other threads.
     inline: bool,
-    /// The owner process is at its end: it waits for its children, and does not use the queue.
+    /// True when the owner process is exiting: it waits for its children, and does not use the
+    /// queue.
     exiting: bool,
-    /// The hub serves the queue in each of its passes, or is about to begin.
+    /// True if the hub serves the queue in each of its passes, or is about to begin.
     active: bool,
-    /// The present period of the hub.
+    /// The current period of the hub.
     tick: Tick,
-    /// When the queue has to be scheduled even if nothing changes.
+    /// When the queue must be scheduled even if nothing changes.
     due: Option<Instant>,
-    /// The earliest time at which the hub serves the queue by itself.
+    /// The earliest time at which the hub will serve the queue by itself.
     timer: Option<Instant>,
-    /// Since when room is kept back until there is enough of it for a wake-up.
+    /// Since when room has been kept back until there is enough of it for a wake-up.
     room_delayed: Option<Instant>,
-    /// When all clients may be asked for room that they do not use; before that, a few are.
+    /// When all clients may be asked for room that they do not use. Before that, only a few are
+    /// asked.
     revoked: Option<Instant>,
-    /// Since when an item waits that found no room in an inbox.
+    /// Since when an item has waited that found no room in an inbox.
     stuck: Option<Instant>,
     /// True if all clients know that the queue is closed.
     close_published: bool,
     /// True if all clients know that the queue is severed.
     severed_published: bool,
-    /// True if some clients may have been notified that they wait in vain.
+    /// True if clients may have been notified that they wait in vain.
     in_vain: bool,
 }
 
 /// The threads and tasks in the owner process.
 #[derive(Debug, Default)]
 struct OwnUsers {
-    /// Handles in this process. They come and go without the lock.
+    /// Counts the handles in this process. They come and go without the lock.
     handles: Arc<OwnHandles>,
-    /// Threads that wait for an item, for room, and for the last item to be finished.
+    /// How many threads wait for an item, for room, and for the last item to be finished.
     getters: usize,
     putters: usize,
     joiners: usize,
-    /// Futures that wait for an item.
+    /// How many futures wait for an item.
     futures: usize,
-    /// A getter does not wait: it gets what busy clients can spare.
+    /// True if a getter does not wait: it gets what busy clients can spare.
     urgent: bool,
     /// Items that are assigned to waiting threads.
     ready: VecDeque<Item>,
@@ -116,7 +118,7 @@ struct OwnUsers {
 }
 
 impl OwnUsers {
-    /// Returns whether a thread or task waits for an item and none is assigned to it.
+    /// Returns whether a thread or task waits for an item and has none assigned.
     fn wants_items(&self) -> bool {
         self.getters > self.ready.len() || self.bells.items.is_awaited()
     }
@@ -130,7 +132,7 @@ impl OwnUsers {
 #[derive(Clone, Copy, Debug)]
 pub(in crate::queue) enum Wait {
     Item,
-    /// An item, for a future: it counts while it waits, but no item is assigned to it.
+    /// An item, for a future. It counts while it waits, but no item is assigned to it.
     #[cfg(feature = "async")]
     ItemAsync,
     Room,
@@ -172,7 +174,7 @@ impl QueueState {
         self.ledger.closed
     }
 
-    /// The number of items that were put and not taken.
+    /// Returns the number of items that were put and not taken.
     pub(in crate::queue) fn len(&self) -> usize {
         self.ledger.store.len() + self.own.ready.len() + self.clients.sums.outstanding
     }
@@ -185,7 +187,7 @@ impl QueueState {
         self.in_flight.all()
     }
 
-    /// The processes that hold a handle and have used it, the owner first.
+    /// Returns the processes that hold a handle and have used it, the owner first.
     pub(in crate::queue) fn holders(&self) -> Vec<u32> {
         let own = (self.own_handles().all() > 0).then(std::process::id);
         let mut clients: Vec<u32> = self.clients.iter().map(QueueClient::pid).collect();
@@ -199,7 +201,8 @@ impl QueueState {
         self.clients.len()
     }
 
-    /// The handles in this process. None counts while the process ends.
+    /// Returns the counts of the handles in this process. While the process is exiting, none
+    /// counts.
     fn own_handles(&self) -> HandleCounts {
         if self.exiting { HandleCounts::default() } else { self.own.handles.count() }
     }
@@ -218,9 +221,9 @@ impl QueueState {
     }
 }
 
-/// For the owner's own threads and tasks.
+/// Used by the owner's own threads and tasks.
 impl QueueState {
-    /// A thread or future begins to wait.
+    /// Called when a thread or future begins to wait.
     pub(in crate::queue) fn begin(&mut self, wait: Wait) {
         self.own.has_got |= !matches!(wait, Wait::Room | Wait::Done);
         *self.waiting(wait) += 1;
@@ -240,9 +243,10 @@ impl QueueState {
         }
     }
 
-    /// An item for a getter that waits, or the end of the queue. `None` if the getter has to wait.
+    /// Returns an item for a getter that waits, or the end of the queue. Returns `None` if the
+    /// getter has to wait.
     ///
-    /// An `urgent` one does not wait, so it sees every put that has returned.
+    /// An `urgent` getter does not wait, so it must see every put that has returned.
     pub(in crate::queue) fn check_item(
         &mut self,
         urgent: bool,
@@ -271,7 +275,7 @@ impl QueueState {
     }
 
     /// Hands the item to a getter that has ended its wait. If this process has too few addresses or
-    /// descriptors for it, it stays the next item: decoding would use it up.
+    /// descriptors for the item, it stays the next item, because decoding would use it up.
     pub(in crate::queue) fn deliver(&mut self, mut item: Item) -> Result<Taken, QueueFailure> {
         if self.ledger.is_joinable() {
             return self.lease(item);
@@ -285,7 +289,7 @@ impl QueueState {
         }
     }
 
-    /// Takes an item that is left in the store, after the scheduler has served those that wait.
+    /// Takes an item that is left in the store after the scheduler has served those that wait.
     pub(in crate::queue) fn take_stored(&mut self) -> Option<Result<Taken, QueueFailure>> {
         let item = self.ledger.store.pop_front()?;
         Some(self.deliver(item))
@@ -321,15 +325,15 @@ impl QueueState {
         self.own.detached.push_back(lease);
     }
 
-    /// The oldest detached lease.
+    /// Returns the oldest detached lease.
     pub(in crate::queue) fn next_detached(&mut self) -> Option<u64> {
         self.own.detached.pop_front()
     }
 
-    /// A thread of this process could not decode what it took.
+    /// Called when a thread of this process could not decode what it took.
     pub(in crate::queue) fn bury_undecodable(&mut self, taken: Taken, error: DecodeError) {
         let item = if self.ledger.is_joinable() {
-            // The lease has the item with what was moved out of the copy.
+            // The item under the lease still has what was moved out of the copy.
             self.own.leases.remove(&taken.lease)
         } else {
             Some(taken.item)
@@ -339,9 +343,10 @@ impl QueueState {
         }
     }
 
-    /// Returns whether an item can be put, or never will be. `None` if the putter has to wait.
+    /// Returns whether an item can be put, or never will be. Returns `None` if the putter has to
+    /// wait.
     ///
-    /// An `urgent` one does not wait, so it sees all that clients have taken.
+    /// An `urgent` putter does not wait, so it must see everything that clients have taken.
     pub(in crate::queue) fn check_room(
         &mut self,
         urgent: bool,
@@ -387,7 +392,8 @@ impl QueueState {
         }
     }
 
-    /// Returns whether all items are finished, or never will be. `None` if the joiner has to wait.
+    /// Returns whether all items are finished, or never will be. Returns `None` if the joiner has
+    /// to wait.
     pub(in crate::queue) fn check_done(&mut self) -> Option<Result<QueueJoined, QueueFailure>> {
         loop {
             let unfinished = self.unfinished();
@@ -403,8 +409,8 @@ impl QueueState {
         }
     }
 
-    /// Returns whether a task would get an item, or the end of the queue. One that does not wait
-    /// sees every put that has returned.
+    /// Returns whether a task would get an item, or the end of the queue. A task that does not wait
+    /// must see every put that has returned.
     pub(in crate::queue) fn is_ready_for_task(&mut self, waits: bool) -> bool {
         if waits {
             self.look_at_polled();
@@ -429,14 +435,14 @@ impl QueueState {
         self.ledger.closed = true;
     }
 
-    /// Closes the queue and drops the items in it; returns how many those were.
+    /// Closes the queue and drops the items in it. Returns how many it dropped.
     pub(in crate::queue) fn close_and_discard(&mut self) -> usize {
         self.ledger.closed = true;
         self.ledger.discards = true;
         self.discard_all()
     }
 
-    /// Drops the items that no consumer has taken; returns how many those were.
+    /// Drops the items that no consumer has taken. Returns how many it dropped.
     fn discard_all(&mut self) -> usize {
         let mut dropped = self.ledger.discard(&mut self.own.ready);
         if self.clients.sums.outstanding > 0 {
@@ -444,7 +450,7 @@ impl QueueState {
                 |&key: &_| self.clients.get(key).is_some_and(|client| client.outstanding() > 0);
             let holders: Vec<_> = self.clients.holders().filter(holds).collect();
             for key in holders {
-                // The service thread finds the same corruption, and ends the session.
+                // The service thread will find the same corruption, and end the session.
                 let recalled = self.clients.change(key, |client| client.recall(0));
                 let recalled = recalled.and_then(Result::ok).map_or(0, |items| items.len());
                 self.ledger.note_finished(recalled);
@@ -472,7 +478,7 @@ impl QueueState {
         self.ledger.dead.remove(number).map(drop)
     }
 
-    /// A selector or task begins to wait for an item.
+    /// Called when a selector or task begins to wait for an item.
     pub(in crate::queue) fn register_for_item(&mut self) -> io::Result<WakerSlot> {
         self.own.has_got = true;
         self.own.bells.items.register()
@@ -482,7 +488,8 @@ impl QueueState {
         &self.own.bells
     }
 
-    /// Wakes the threads that are to be woken, and returns the tasks, to be woken without the lock.
+    /// Wakes the threads that are due to be woken, and returns the tasks, to be woken without the
+    /// lock.
     pub(in crate::queue) fn wake_threads(&mut self, threads: &Condvars) -> Woken {
         self.own.bells.wake_threads(threads)
     }

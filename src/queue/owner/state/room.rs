@@ -4,17 +4,17 @@
 //! both sides change. The owner counts granted room as used, so the bound holds over all buffers
 //! together. Credit that a client does not use is revoked when others need room.
 //!
-//! Those that wait for room are served in turn. A turn is a *batch*: to be woken for one item costs
-//! a client, and the owner, a hundred times what the item costs. The batch grows as long as the
-//! client uses it up, and shrinks when it does not.
+//! Clients that wait for room are served in turn. A turn is a *batch*, because waking a client for
+//! one item costs the client and the owner a hundred times what the item costs. The batch grows as
+//! long as the client uses it up, and shrinks when it does not.
 
 use std::time::{Duration, Instant};
 
 use super::QueueState;
 use crate::queue::owner::client::STALLED;
 
-/// The longest time that room is kept back while a fast consumer makes more: at one item a wake-up,
-/// producers and consumer would do nothing but wake each other.
+/// The longest time for which room is kept back while a fast consumer makes more. At one item per
+/// wake-up, producers and consumer would do nothing but wake each other.
 const ROOM_DELAY: Duration = Duration::from_millis(1);
 
 /// How many clients are asked at once for room that they do not use.
@@ -24,7 +24,7 @@ const REVOKE_FROM: usize = 4;
 const BATCH_MAX: usize = 256;
 
 impl QueueState {
-    /// The number of items that can be put and that no client has credit for.
+    /// Returns the number of items that can be put and that no client has credit for.
     pub(in crate::queue) fn free(&self) -> usize {
         let Some(capacity) = self.capacity else {
             return usize::MAX;
@@ -32,17 +32,17 @@ impl QueueState {
         capacity.saturating_sub(self.len() + self.clients.sums.credits)
     }
 
-    /// Returns whether there is room, or some that can be revoked.
+    /// Returns whether there is room, or some can be revoked.
     ///
     /// An `urgent` caller does not wait, so no client is given time to use its room.
     pub(super) fn has_room(&mut self, urgent: bool) -> bool {
         self.free() > 0 || self.revoke_room(urgent)
     }
 
-    /// Revokes credit that is not used, until there is room; returns whether there is.
+    /// Revokes unused credit until there is room. Returns whether there is.
     ///
-    /// Asks a few clients, in turn. Those who have had room for longest are asked first. If none of
-    /// these can spare any, all are asked a moment later.
+    /// Asks a few clients, in turn, beginning with those that have had room for longest. If none of
+    /// these can spare any, all clients are asked a moment later.
     fn revoke_room(&mut self, urgent: bool) -> bool {
         let all = urgent || self.revoked.is_some_and(|revoked| revoked.elapsed() >= STALLED);
         let most = if all { usize::MAX } else { REVOKE_FROM };
@@ -74,8 +74,8 @@ impl QueueState {
         self.own.wants_room() || self.clients.first_putter().is_some()
     }
 
-    /// Grants the waiting clients the free room, in the order in which they began to wait: to each a
-    /// batch, or its share if that is more.
+    /// Grants the free room to the waiting clients, in the order in which they began to wait. Each
+    /// gets a batch, or its share if that is more.
     pub(super) fn schedule_room(&mut self) {
         let Some(capacity) = self.capacity else {
             return;
@@ -84,7 +84,7 @@ impl QueueState {
             self.room_delayed = None;
             return;
         }
-        // One that does not wait gets what there is, and at once.
+        // A client that does not wait gets what is free, and at once.
         let urgent = self.clients.sums.trying > 0;
         if self.free() == 0 {
             self.revoke_room(urgent);
@@ -95,14 +95,14 @@ impl QueueState {
         }
         self.room_delayed = None;
         let waiting = self.clients.putters.len();
-        // Threads and tasks of this process take their share themselves. When it is the turn of
-        // the threads, the last place is theirs.
+        // Threads and tasks of this process take their share themselves. When it is the turn of the
+        // threads, the last place is theirs.
         if self.own.putters > 0 && self.own.has_turn {
             free -= free.div_ceil(waiting + 1);
         } else if self.own.wants_room() {
             free -= free / (waiting + 1);
         }
-        // Half of the room, so that another one can be woken while this one puts.
+        // At most half of the room, so that another client can be woken while this one puts.
         let most = capacity.div_ceil(2).min(BATCH_MAX);
         for left in (1..=waiting).rev() {
             if free == 0 {
@@ -113,7 +113,7 @@ impl QueueState {
             };
             let granted = self.clients.change(key, |client| {
                 client.place.putter = false;
-                // It may have given up, or have got room that it did not see yet.
+                // The client may have given up, or may not have seen the room that it got.
                 if !client.lacks_room() {
                     return 0;
                 }
@@ -129,7 +129,7 @@ impl QueueState {
         }
     }
 
-    /// Returns whether waiting producers should get more room a moment later instead.
+    /// Returns whether waiting producers should get more room a moment later instead of some now.
     fn delays_room(&mut self, free: usize) -> bool {
         let half = self.capacity.unwrap_or(usize::MAX) / 2;
         if free >= half || self.clients.sums.fast == 0 {
@@ -139,12 +139,12 @@ impl QueueState {
         since.elapsed() < ROOM_DELAY
     }
 
-    /// Until when room is kept back.
+    /// Returns until when room is kept back.
     pub(super) fn room_delayed_until(&self) -> Option<Instant> {
         self.room_delayed.map(|since| since + ROOM_DELAY)
     }
 
-    /// When all clients may be asked for room that they do not use.
+    /// Returns when all clients may be asked for room that they do not use.
     pub(super) fn revocable_at(&mut self) -> Option<Instant> {
         let full =
             self.capacity.is_some() && !self.clients.creditors.is_empty() && self.free() == 0;

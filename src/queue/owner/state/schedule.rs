@@ -1,16 +1,18 @@
 //! Distribution of items and room, and notification of the threads and clients that wait.
 //!
-//! `schedule` runs under the queue's lock, after each change of the state. It takes those that want
-//! something from the lists of [`Clients`](crate::queue::owner::clients::Clients), in turn. Clients
-//! run concurrently, and each step has to exclude one lost wake-up:
+//! `schedule` runs under the queue's lock, after each change of the state. It takes the threads and
+//! clients that want something from the lists of
+//! [`Clients`](crate::queue::owner::clients::Clients), in turn. Clients run concurrently, and each
+//! step has to exclude a lost wake-up:
 //!
-//! - A client announces a waiting thread in its region, and *then* rings the hub. So a client that
-//!   was read too early is read once more.
+//! - A client announces a waiting thread in its region, and *then* rings the hub. So if the owner
+//!   has read the region too early, it reads the region once more.
 //! - This side writes the items, flags and counters of a region, and *then* rings the client, whose
 //!   thread reads the region again after it was woken.
 //! - A consumer that takes an item from the inbox need not ring as long as the hub polls it. When
-//!   it rests, it was asked to ring for the room of the next item that it takes.
-//! - One thread of a client may take an item that was meant for another one, which then still
+//!   the consumer comes to rest, it is asked to ring once the next item that it takes makes enough
+//!   room.
+//! - One thread of a client may take an item that was meant for another one. That thread still
 //!   waits, while the client seems to have what it waits for. So a waiting thread that finds that
 //!   another has taken something rings.
 
@@ -22,8 +24,8 @@ use crate::queue::layout::{Flag, Word};
 use crate::queue::owner::client::STALLED;
 use crate::queue::owner::clients::{Key, OWN};
 
-/// How often the clients are looked at before an end is declared: a client that writes without end
-/// must not keep the others.
+/// How many rounds of reading the clients there are before an end is declared: a client that writes
+/// without end must not hold up the others.
 const LOOKS_MAX: usize = 64;
 
 impl QueueState {
@@ -91,11 +93,11 @@ impl QueueState {
                 let free = self.ledger.store.len().saturating_sub(kept);
                 if free == 0 {
                     self.clients.getters.push_front(key);
-                    // The item that is kept is kept from other processes.
+                    // The last item may be kept for tasks here, but only from other processes.
                     self.assign_to_own();
                     return;
                 }
-                // No more than a fair share while others wait for the same items.
+                // At most a fair share, while others wait for the same items.
                 self.give(key, free, free.div_ceil(1 + self.clients.getters.len() + own_tasks));
             }
             if self.ledger.store.is_empty() {
@@ -111,16 +113,16 @@ impl QueueState {
         }
     }
 
-    /// Moves its share of the `free` stored items into the inbox of a client that was taken from a
-    /// list. If it wants more, it goes to the end of a list.
+    /// Moves a client's share of the `free` stored items into its inbox. The client was taken from
+    /// a list. If it wants more, it goes to the end of a list.
     fn give(&mut self, key: Key, free: usize, share: usize) {
         let store = &mut self.ledger.store;
         let stuck = self.clients.change(key, |client| {
             client.place.getter = false;
             client.place.hungry = false;
-            // An item that is pushed to one that ceases to wait only now can be recalled.
+            // If an item is pushed to a client that stops waiting only now, it can be recalled.
             client.look_for_end_of_wait();
-            // Another one would have to be woken for what is not given to this one.
+            // For items that this client does not get, another one would have to be woken.
             let count = client.demand().min(share.max(client.wake_up()).min(free));
             client.place.stuck = count > 0 && client.push_from(store, count) == 0;
             client.place.stuck
@@ -140,7 +142,7 @@ impl QueueState {
     }
 
     /// Takes items out of the inbox of a client that can spare some, if a consumer waits for an
-    /// item. Returns whether it found any.
+    /// item. Returns whether it took any.
     fn recall_spare(&mut self) -> bool {
         if !self.is_item_wanted() {
             return false;
@@ -161,8 +163,8 @@ impl QueueState {
 
     fn recall_from(&mut self, key: Key, now: Instant, urgent: bool) -> bool {
         let recalled = self.clients.change(key, |client| {
-            // What it has taken since it was looked at is no longer there to be spared, and it may
-            // not be busy at all.
+            // What the client has taken since its region was read cannot be spared any more, and
+            // the client may not be busy at all.
             client.refresh().ok()?;
             client.look_for_end_of_wait();
             let spare = client.to_spare(now, urgent);
@@ -177,7 +179,7 @@ impl QueueState {
         found
     }
 
-    /// Returns whether a consumer waits for an item that is not on its way to it.
+    /// Returns whether a consumer waits for an item, and no item is on its way to it.
     fn is_item_wanted(&mut self) -> bool {
         if self.own.wants_items() {
             return true;
@@ -214,7 +216,7 @@ impl QueueState {
     }
 
     /// Writes flags and counters into the regions of the clients that have changed, and rings those
-    /// for whom something has changed.
+    /// for which something has changed.
     fn publish(&mut self) {
         let in_vain = self.may_be_in_vain();
         let closed = self.ledger.closed;
@@ -243,7 +245,7 @@ impl QueueState {
                 | Flag::Abandoned.bit(abandoned)
                 | Flag::Severed.bit(severed);
             if self.active && client.has_news() {
-                // It will answer soon.
+                // The client will answer soon.
                 self.clients.poll(key, self.tick);
             }
             self.clients.change(key, |client| {
@@ -260,8 +262,9 @@ impl QueueState {
         self.clients.touched = touched;
     }
 
-    /// When to schedule again, although nothing changes: for items and room that a client does not
-    /// use and others want, for room that is kept back, and for an item that found no room.
+    /// Returns when to schedule again even if nothing changes: because of items and room that a
+    /// client does not use and others want, of room that is kept back, and of an item that found no
+    /// room.
     fn find_due(&mut self) -> Option<Instant> {
         if failpoints::is_mutated("settle.no-look") {
             return None;

@@ -6,8 +6,9 @@
 //! See [`FlagState`](crate::ipc::doorbell::FlagState) for the flag, and `HubThread::run` for the
 //! passes.
 //!
-//! A client that is given something answers soon, so it is polled from then on, without having
-//! rung; but only while the queue is *active*, because then the hub's thread runs.
+//! A client that is given something will answer soon, so from then on it is polled, even if it has
+//! not rung. This happens only while the queue is *active*, because only then the hub's thread
+//! runs.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -20,11 +21,10 @@ use crate::ipc::wire::Envelope;
 use crate::queue::owner::client::QueueClient;
 use crate::queue::owner::clients::Key;
 
-/// The maximum number of times that a client's outbox is read in a row, because the client may keep
-/// writing.
+/// The most times that a client's outbox is read in a row, because the client may keep writing.
 const LOOKS_MAX: usize = 1 + ring::ENTRIES_MAX / crate::queue::owner::client::DRAIN_MAX;
 
-/// For clients; called by the hub's thread.
+/// Used by the hub's thread, for clients.
 impl QueueState {
     pub(in crate::queue) fn add_client(&mut self, client: QueueClient) -> Key {
         self.shared = true;
@@ -33,7 +33,7 @@ impl QueueState {
         key
     }
 
-    /// A client has rung. Returns whether the queue was not active.
+    /// Called when a client has rung. Returns whether the queue was inactive.
     pub(in crate::queue) fn rung(&mut self, key: Key) -> bool {
         if let Some(client) = self.clients.get_mut(key) {
             client.rung();
@@ -42,22 +42,23 @@ impl QueueState {
         self.activate()
     }
 
-    /// Adds a parcel, whose entry follows. Returns whether the queue was not active.
+    /// Adds a parcel, whose entry follows. Returns whether the queue was inactive.
     pub(in crate::queue) fn add_parcel(&mut self, key: Key, parcel: Envelope) -> bool {
         if let Some(client) = self.clients.get_mut(key) {
             client.add_parcel(parcel);
         }
-        // The entry may have been found before.
+        // The entry may have been found already.
         self.clients.poll(key, self.tick);
         self.activate()
     }
 
     /// Removes a client whose session is over, and returns to the queue what it had not taken. What
     /// it took and did not finish remains its own until [`end_leases`](Self::end_leases), because
-    /// its process may still work on it. Returns whether that is nothing.
+    /// its process may still work on it. Returns whether there is no such item.
     pub(in crate::queue) fn retire_client(&mut self, key: Key) -> bool {
-        // First what the client wrote before its end: items whose `put` returned are not lost, and
-        // a lease that it has ended must not be delivered again. Only what is left goes back.
+        // First read what the client wrote before its end: items whose `put` returned are not lost,
+        // and an item whose lease it has ended must not be delivered again. Only what is left goes
+        // back.
         if !failpoints::is_mutated("end.no-drain") {
             self.look_fully(key);
         }
@@ -73,8 +74,8 @@ impl QueueState {
         !self.retired.contains_key(&key)
     }
 
-    /// Returns to the queue what a client that was removed took and did not finish: before the
-    /// others, because it is older. Its key may be used again.
+    /// Returns to the queue what a removed client took and did not finish. These items go to the
+    /// front, because they are older than the others. The client's key may be used again.
     pub(in crate::queue) fn end_leases(&mut self, key: Key) {
         self.clients.release(key);
         let leases = self.retired.remove(&key).unwrap_or_default();
@@ -85,13 +86,13 @@ impl QueueState {
         }
     }
 
-    /// The number of clients that are polled.
+    /// Returns the number of clients that are polled.
     #[cfg(test)]
     pub(in crate::queue) fn polled(&self) -> usize {
         self.clients.polled.len()
     }
 
-    /// Makes the queue active. Returns whether it was not.
+    /// Makes the queue active. Returns whether it was inactive.
     pub(in crate::queue) fn activate(&mut self) -> bool {
         !std::mem::replace(&mut self.active, true)
     }
@@ -103,8 +104,8 @@ impl QueueState {
         polled.into_iter().filter_map(|key| Some(self.clients.get(key)?.link())).collect()
     }
 
-    /// Reads what the polled clients have written, and schedules if there was anything. Those that
-    /// have written nothing since before the tick `rest_before` rest from now on.
+    /// Reads what the polled clients have written, and schedules if there was anything. Clients
+    /// that have written nothing since before the tick `rest_before` rest from now on.
     pub(in crate::queue) fn serve(&mut self, now: Tick, rest_before: Tick) -> Served {
         self.tick = now;
         let mut busy = false;
@@ -143,7 +144,7 @@ impl QueueState {
         Served { busy, is_active: self.active, again, corrupt }
     }
 
-    /// Returns whether the queue has to be scheduled although nothing has changed.
+    /// Returns whether the queue must be scheduled although nothing has changed.
     fn is_due(&mut self) -> bool {
         if self.due.is_none() && self.timer.is_none() {
             return false;
@@ -155,7 +156,7 @@ impl QueueState {
 
     /// Lets a client rest, unless it has written something in the meantime. Returns whether it has.
     fn stirs_while_resting(&mut self, key: Key) -> bool {
-        // The number of items that have to be taken until the room is worth a wake-up.
+        // After how many taken items the room is worth a wake-up.
         let batch = self.capacity.map_or(1, |capacity| (capacity / 2).saturating_sub(self.free()));
         let Some(client) = self.clients.get_mut(key) else {
             return false;
@@ -180,13 +181,13 @@ impl QueueState {
         self.clients.look(key, &mut self.ledger, self.item, self.tick)
     }
 
-    /// Reads all that a client has written up to now.
+    /// Reads everything that a client has written so far.
     fn look_fully(&mut self, key: Key) -> bool {
         let looks = (0..LOOKS_MAX).take_while(|_| self.look(key));
         looks.count() > 0
     }
 
-    /// Reads what active clients have written, for a thread that is about to wait for it anyway.
+    /// Reads what active clients have written. For a thread that would otherwise wait for it.
     pub(super) fn look_at_polled(&mut self) {
         for next in 0..self.clients.polled.len() {
             let key = self.clients.polled[next];
@@ -194,11 +195,11 @@ impl QueueState {
         }
     }
 
-    /// Reads all that clients have written up to now, so that this thread sees every put that has
-    /// returned. Returns whether there was anything.
+    /// Reads everything that clients have written so far, so that this thread sees every put that
+    /// has returned. Returns whether there was anything.
     ///
-    /// A client that rests has written nothing as long as its sleep flag is set. So for most
-    /// clients, this reads one word, which does not change.
+    /// A client at rest has written nothing as long as its sleep flag is set. So for most clients,
+    /// this only reads one word that does not change.
     pub(in crate::queue) fn drain_all(&mut self) -> bool {
         let asked = self.clients.sums.asking + self.clients.sums.joining > 0;
         let mut changed = false;
@@ -218,16 +219,16 @@ impl QueueState {
         changed
     }
 
-    /// Returns whether the caller must notify the hub that the queue is active, because the hub has
-    /// to serve the queue earlier than it has planned, or to end a session.
+    /// Returns whether the caller must notify the hub that the queue is active. It must if the hub
+    /// has to serve the queue earlier than it has planned, or has to end a session.
     pub(in crate::queue) fn becomes_active(&mut self) -> bool {
         let due = self.due.is_some_and(|due| self.timer.is_none_or(|timer| due < timer));
-        // Without clients, the owner's own threads wake by themselves; and there may be no hub.
+        // Without clients, the owner's own threads wake by themselves, and there may be no hub.
         let concerns_hub = self.clients.len() > 0 && (due || !self.clients.corrupt.is_empty());
         concerns_hub && self.activate()
     }
 
-    /// When a thread of the owner that waits has to check again.
+    /// Returns when a waiting thread of the owner has to check again.
     pub(in crate::queue) fn next_check(&self) -> Option<Instant> {
         self.due
     }
