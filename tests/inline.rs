@@ -2,9 +2,11 @@
 
 use std::time::{Duration, Instant};
 
+use offspring::pool::{PoolBuilder, TaskError};
 use offspring::process::{Backend, JoinTimeoutError};
 use offspring::{
-    ExitReason, JoinError, JoinableQueue, Process, ProcessBuilder, ProcessWorker, Queue, SpawnError,
+    ExitReason, JoinError, JoinableQueue, Pool, Process, ProcessBuilder, ProcessWorker, Queue,
+    SpawnError,
 };
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -290,21 +292,102 @@ fn a_child_that_is_left_behind_fails_the_test() {
     offspring::testing::assert_no_children();
 }
 
-/// The error of a pool in a program whose workers are threads.
+/// What a pool is built on, and what it has to do with this process.
+fn pools(test: impl Fn(PoolBuilder, Backend)) {
+    each(|_, backend| {
+        let builder = Pool::builder().process(move |_, process| process.backend(backend));
+        test(builder.workers(2).name("pool"), backend);
+    });
+}
+
 #[offspring::worker]
-fn build_pool() -> Result<usize, String> {
-    offspring::Pool::new(1).map(|pool| pool.workers()).map_err(|error| error.to_string())
+fn slot_of(n: u64) -> (u64, u32, Option<usize>) {
+    (n, std::process::id(), offspring::current().slot())
+}
+
+#[offspring::worker]
+fn fails_at_three(n: u64) -> u64 {
+    assert_ne!(n, 3, "three");
+    n
+}
+
+#[offspring::worker]
+fn waits_for_event(event: offspring::sync::Event) {
+    event.wait().unwrap();
+}
+
+#[offspring::test(timeout = "60s")]
+fn a_pool_runs_its_tasks_on_both() {
+    pools(|builder, backend| {
+        let pool = builder.max_tasks_per_worker(10).build().unwrap();
+        let results: Vec<_> = pool.map(0..100, slot_of::new).map(Result::unwrap).collect();
+        assert!(results.iter().map(|result| result.0).eq(0..100));
+        for (_, pid, slot) in results {
+            assert_eq!(pid == std::process::id(), backend == Backend::Inline);
+            assert!(matches!(slot, Some(0 | 1)), "{slot:?}");
+        }
+        let results: Vec<_> = pool.map(0..6, fails_at_three::new).collect();
+        let failed = results[3].as_ref().unwrap_err();
+        assert!(matches!(failed, TaskError::Panicked { .. }), "{failed}");
+        assert!(failed.to_string().contains("three"), "{failed}");
+        assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 5);
+        pool.shutdown(Duration::from_secs(30)).unwrap();
+    });
+}
+
+#[offspring::worker]
+fn initialize(fail: bool) -> Result<(), String> {
+    if fail { Err("no licence".to_owned()) } else { Ok(()) }
+}
+
+#[offspring::test(timeout = "60s")]
+fn an_initializer_that_fails_ends_the_pool_on_both() {
+    pools(|builder, _| {
+        let error = builder.initializer(initialize::new(true)).build().unwrap_err();
+        assert!(error.to_string().contains("no licence"), "{error}");
+    });
+}
+
+#[offspring::test(timeout = "60s")]
+fn a_pool_of_threads_ignores_limits_and_ends_with_the_task_that_runs() {
+    let pool = Pool::builder()
+        .process(|_, process| process.backend(Backend::Inline))
+        .workers(1)
+        .task_timeout(Duration::from_nanos(1))
+        .max_memory_per_worker(1)
+        .initializer(initialize::new(false))
+        .initializer_timeout(Duration::from_nanos(1))
+        .build()
+        .unwrap();
+    let (first, second) =
+        (offspring::sync::Event::new().unwrap(), offspring::sync::Event::new().unwrap());
+    let runs = pool.submit(waits_for_event::new(first.clone())).unwrap();
+    let follows = pool.submit(waits_for_event::new(second)).unwrap();
+    while pool.stats().running == 0 {
+        std::thread::yield_now();
+    }
+    runs.cancel(); // it runs, so it ends by itself
+    std::thread::scope(|scope| {
+        let end = scope.spawn(|| pool.kill());
+        assert!(matches!(follows.join(), Err(TaskError::Stopped { .. })));
+        assert!(!end.is_finished() && !runs.is_finished());
+        first.set();
+    });
+    runs.join().unwrap();
+}
+
+/// A pool in a program whose workers are threads.
+#[offspring::worker]
+fn backend_of_a_pool() -> bool {
+    let pool = Pool::new(1).unwrap();
+    pool.run(slot_of::new(1)).unwrap().1 == std::process::id()
 }
 
 #[offspring::test(timeout = "30s")]
-fn a_pool_has_no_inline_workers_and_says_so() {
-    let build = |backend| {
-        ProcessBuilder::new()
-            .env("OFFSPRING_BACKEND", backend)
-            .backend(Backend::Process)
-            .spawn(build_pool::new())
-    };
-    assert_eq!(build("process").unwrap().join().unwrap(), Ok(1));
-    let error = build("inline").unwrap().join().unwrap().unwrap_err();
-    assert!(error.contains("OFFSPRING_BACKEND") && error.contains("cannot be killed"), "{error}");
+fn the_environment_chooses_the_backend_of_pools() {
+    for backend in ["process", "inline"] {
+        let builder = ProcessBuilder::new().env("OFFSPRING_BACKEND", backend);
+        let child = builder.backend(Backend::Process).spawn(backend_of_a_pool::new());
+        assert_eq!(child.unwrap().join().unwrap(), backend == "inline");
+    }
 }

@@ -109,6 +109,10 @@ impl PoolBuilder {
     /// The pool itself sets the name and the backend, and has the process end with this one. A
     /// stdio that is [piped](crate::Stdio::piped) fails the start, because no code could read it.
     ///
+    /// To step through tasks in a debugger, run them on threads:
+    /// `.process(|_, builder| builder.backend(Backend::Inline))`, or `OFFSPRING_BACKEND=inline` for
+    /// the whole program. [`Backend::Inline`](crate::process::Backend::Inline) says what differs.
+    ///
     /// ```
     /// use offspring::unix::ProcessBuilderExt;
     /// use offspring::{Pool, Stdio};

@@ -8,8 +8,8 @@
 
 use std::fmt;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Once};
 use std::time::{Duration, Instant};
 
 use crate::diagnostics;
@@ -22,7 +22,7 @@ use crate::pool::link::{self, Replies, Reply};
 use crate::pool::running::RunningWorker;
 use crate::pool::settings::Settings;
 use crate::pool::shared::PoolShared;
-use crate::pool::state::NextStep;
+use crate::pool::state::{NextStep, WorkerControl};
 use crate::pool::worker::PoolWorker;
 use crate::process::unix::ProcessBuilderExt;
 use crate::process::{Backend, ProcessBuilder, TaskFailure};
@@ -105,11 +105,15 @@ impl WorkerMonitor {
             .spawn(PoolWorker { link })
             .map_err(|cause| PoolError::Spawn { worker: name.to_string(), cause })?;
         drop(permit);
+        if process.backend() == Backend::Inline {
+            warn_of_threads();
+        }
         let worker = RunningWorker::new(parent_end, process).map_err(io_error("watch a worker"))?;
         self.shared.change(|state, _, _| state.worker_spawned(self.index, &worker));
         if let Some(initializer) = &self.shared.settings.initializer {
+            let timeout = self.shared.settings.initializer_timeout;
             initializer
-                .run(worker.link(), worker.process(), self.shared.settings.initializer_timeout)
+                .run(worker.link(), worker.process(), timeout.filter(|_| worker.can_be_killed()))
                 .inspect_err(|_| self.discard(&worker))?;
         }
         self.shared.change(|state, now, effects| state.worker_ready(self.index, now, effects));
@@ -127,14 +131,13 @@ impl WorkerMonitor {
                 .map_err(|cause| PoolError::Io { act: "configure a worker's process", cause })?;
         }
         // Set after the closure has run, because the pool relies on these.
-        let builder = builder.name(name).daemon(false).detached(false).backend(Backend::Process);
+        let builder = builder.name(name).daemon(false).detached(false);
         Ok(builder.slot(self.index).unattended())
     }
 
     /// Ends a worker whose initializer failed.
     fn discard(&self, worker: &RunningWorker) {
-        worker.process().kill();
-        let _ = worker.process().join();
+        worker.end();
         self.shared.change(|state, _, _| state.worker_discarded(self.index));
     }
 
@@ -181,8 +184,7 @@ impl WorkerMonitor {
             "offspring::pool",
             format_args!("the pool replaces worker `{name}`: {why}"),
         );
-        worker.process().kill();
-        let _ = worker.process().join();
+        worker.end();
     }
 
     /// Delivers the results in the drained replies. Returns how many there were.
@@ -251,7 +253,8 @@ impl WorkerMonitor {
         let Some(max) = self.shared.settings.max_memory else {
             return false;
         };
-        if checked.elapsed() < CHECK_MEMORY_EVERY {
+        // The memory of a thread is that of the whole program.
+        if !worker.can_be_killed() || checked.elapsed() < CHECK_MEMORY_EVERY {
             return false;
         }
         *checked = Instant::now();
@@ -275,6 +278,19 @@ impl WorkerMonitor {
         let pause = backoff(self.shared.settings.backoff, exponent);
         self.shared.wait(Some(Instant::now() + pause), |state| (!state.is_open()).then_some(()));
     }
+}
+
+fn warn_of_threads() {
+    static SAID: Once = Once::new();
+    SAID.call_once(|| {
+        diagnostics::warn(
+            "offspring::pool",
+            format_args!(
+                "pools run their tasks on threads of this process (`Backend::Inline`): no task is \
+                 killed, so limits of time and memory are ignored, and a crash ends the program"
+            ),
+        );
+    });
 }
 
 /// Returns the pause after a failure that follows `doublings` others.

@@ -10,7 +10,7 @@ use crate::ipc::ring::Corrupt;
 use crate::ipc::wire::Envelope;
 use crate::pool::link::ParentEnd;
 use crate::pool::state::WorkerControl;
-use crate::process::Process;
+use crate::process::{Backend, Process};
 
 /// A running worker. Cheap to clone.
 #[derive(Clone)]
@@ -50,6 +50,17 @@ impl RunningWorker {
     pub(super) fn process(&self) -> &Process<()> {
         &self.0.process
     }
+
+    /// Ends an idle worker, or a process in any state, and blocks until it has ended.
+    pub(super) fn end(&self) {
+        if self.can_be_killed() {
+            self.kill();
+        } else {
+            self.quit();
+            self.ring();
+        }
+        let _ = self.process().join();
+    }
 }
 
 impl WorkerControl for RunningWorker {
@@ -75,6 +86,10 @@ impl WorkerControl for RunningWorker {
 
     fn quit(&self) {
         self.link().quit();
+    }
+
+    fn can_be_killed(&self) -> bool {
+        self.process().backend() == Backend::Process
     }
 
     fn kill(&self) {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::error::PoolError;
 use crate::pool::initializer::Initializer;
 use crate::pool::state::Limits;
-use crate::process::{Backend, ProcessBuilder};
+use crate::process::ProcessBuilder;
 
 #[derive(Debug)]
 pub(super) struct Settings {
@@ -41,10 +41,6 @@ const NAME_MAX: usize = 100;
 impl Settings {
     pub(super) fn check(&self) -> Result<(), PoolError> {
         check_workers(self.workers)?;
-        if matches!(Backend::of_program(), Ok(Backend::Inline)) {
-            let problem = "is `inline`: a pool kills workers, and a thread cannot be killed";
-            return invalid("the environment variable `OFFSPRING_BACKEND`", problem.to_owned());
-        }
         let Limits { spares, max_tasks, max_unfinished, .. } = self.limits;
         if spares > WORKERS_MAX {
             return invalid("spares", format!("is {spares}: use at most {WORKERS_MAX}"));

@@ -271,7 +271,8 @@ impl<T> Task<T> {
     }
 
     /// Ends the task, and returns at once. If it has not begun, it never will. If it is running,
-    /// its process is killed and replaced.
+    /// its process is killed and replaced; on a [thread](crate::process::Backend::Inline), it
+    /// continues.
     ///
     /// The task then ends with [`TaskError::Cancelled`], or with its output if that was already on
     /// its way.

@@ -46,8 +46,9 @@ pub enum Backend {
     /// - Environment, arguments, directory, stdin, stdout, stderr and limits are the program's own.
     ///   The builder's options for them are ignored, and `take_stdout` returns `None`.
     /// - A crash, an exit, or a panic under `panic = "abort"` ends the whole program.
-    /// - A [`Pool`](crate::Pool) has no inline workers: building one is an error if
-    ///   `OFFSPRING_BACKEND` is `inline`.
+    /// - A [`Pool`](crate::Pool) ignores its limits of time and memory, and says so once in the log.
+    ///   A [cancelled](crate::pool::Task::cancel) task that has begun runs to its end, and so does
+    ///   the task of each worker when the pool is [killed](crate::Pool::kill).
     /// - A queue does not notice the end of an inline worker, whose handles belong to the parent's
     ///   process.
     Inline,

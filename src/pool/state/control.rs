@@ -26,6 +26,9 @@ pub(in crate::pool) trait WorkerControl: Clone {
     /// Makes an idle worker end.
     fn quit(&self);
 
+    /// Returns whether [`kill`](WorkerControl::kill) ends it. A thread cannot be killed.
+    fn can_be_killed(&self) -> bool;
+
     fn kill(&self);
 
     /// Wakes the worker, which may sleep.

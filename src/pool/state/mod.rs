@@ -133,9 +133,9 @@ impl<W: WorkerControl> State<W> {
         matches!(self.phase, Phase::Building | Phase::Open)
     }
 
-    /// Returns whether the pool finishes the tasks that it has, and accepts no more.
+    /// Returns whether a worker without tasks quits: the pool accepts no more.
     fn is_finishing(&self) -> bool {
-        matches!(self.phase, Phase::Closing | Phase::Broken(_))
+        !self.is_open()
     }
 
     /// Returns whether queued tasks are dropped.
@@ -316,11 +316,26 @@ impl<W: WorkerControl> State<W> {
         let dropped = self.unfinished();
         self.phase = Phase::Stopped;
         self.fail_queue(effects);
-        for worker in self.slots.iter().filter_map(|slot| slot.worker.as_ref()) {
-            worker.kill();
+        for index in 0..self.slots.len() {
+            match &self.slots[index].worker {
+                Some(worker) if worker.can_be_killed() => worker.kill(),
+                Some(_) => self.dismiss(index, effects),
+                None => {}
+            }
         }
         effects.wake_waiters = true;
         dropped
+    }
+
+    /// Leaves a thread nothing but the task that it has begun. Its monitor makes it quit after that.
+    fn dismiss(&mut self, index: usize, effects: &mut Effects<W>) {
+        let back =
+            if self.slots[index].has_parcel() { Vec::new() } else { self.recall(index, effects) };
+        for range in back {
+            let error = self.dropped(range.name());
+            effects.fail(range, error);
+        }
+        effects.interrupt(self.slots[index].worker.as_ref());
     }
 
     /// Gives up: queued tasks fail, and running tasks may end.

@@ -108,6 +108,10 @@ impl WorkerControl for FakeWorker {
         lock(&self.0).quits = true;
     }
 
+    fn can_be_killed(&self) -> bool {
+        true
+    }
+
     fn kill(&self) {
         lock(&self.0).is_killed = true;
     }

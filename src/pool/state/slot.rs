@@ -243,8 +243,11 @@ impl<W: WorkerControl> WorkerSlot<W> {
         self.first().is_some_and(|range| range.batch.is_parcel())
     }
 
-    /// Returns when the running task exceeds its time limit.
+    /// Returns when the running task exceeds its time limit. No limit holds on a thread.
     pub(super) fn deadline(&self) -> Option<Instant> {
+        if !self.worker.as_ref()?.can_be_killed() {
+            return None;
+        }
         let first = self.first().filter(|_| self.kill_reason.is_none())?;
         self.progress.checked_add(first.batch.spec.timeout?)
     }
@@ -257,9 +260,10 @@ impl<W: WorkerControl> WorkerSlot<W> {
     }
 
     /// Kills the worker because of the last task that it has begun. The caller has recalled the
-    /// others, since a task that began after that one would die in its place.
+    /// others, since a task that began after that one would die in its place. Does nothing to a
+    /// thread, whose task ends by itself.
     pub(super) fn kill(&mut self, reason: KillReason) {
-        if let Some(worker) = &self.worker {
+        if let Some(worker) = self.worker.as_ref().filter(|worker| worker.can_be_killed()) {
             self.kill_reason.get_or_insert(reason);
             worker.kill();
         }
