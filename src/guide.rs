@@ -6,6 +6,15 @@ pub mod python {}
 #[doc = include_str!("../docs/gotchas.md")]
 pub mod gotchas {}
 
+#[doc = include_str!("../docs/worth.md")]
+pub mod worth {}
+
+#[doc = include_str!("../docs/libraries.md")]
+pub mod libraries {}
+
+#[doc = include_str!("../docs/hosts.md")]
+pub mod hosts {}
+
 #[doc = include_str!("../docs/servers.md")]
 pub mod servers {}
 
