@@ -3,12 +3,15 @@
 /// The most bytes that need no allocation. With the length and the enum's tag, they take 32 bytes.
 pub(crate) const INLINE: usize = 24;
 
+/// The tag and the length are half words, not bytes. If a value is written in small pieces and then
+/// copied in larger ones, the processor waits until the pieces have reached the cache.
 #[derive(Clone, Debug)]
+#[repr(u32)]
 pub(crate) enum SmallBytes {
     /// Stored as words, so that they stay in registers on their way between two memories. Bytes
     /// after `length` are unspecified.
     Inline {
-        length: u8,
+        length: u32,
         data: [u64; INLINE / 8],
     },
     Heap(Box<[u8]>),
@@ -29,15 +32,13 @@ impl SmallBytes {
         let word = |index| {
             if index * 8 < length { u64::to_le(word(index)) } else { 0 }
         };
-        SmallBytes::Inline { length: length as u8, data: [word(0), word(1), word(2)] }
+        SmallBytes::Inline { length: length as u32, data: [word(0), word(1), word(2)] }
     }
 
     #[inline]
     pub(crate) fn as_slice(&self) -> &[u8] {
         match self {
-            SmallBytes::Inline { length, data } => {
-                &bytemuck::cast_slice(data)[..usize::from(*length)]
-            }
+            SmallBytes::Inline { length, data } => &bytemuck::cast_slice(data)[..*length as usize],
             SmallBytes::Heap(bytes) => bytes,
         }
     }
@@ -63,6 +64,12 @@ pub(crate) fn word(bytes: &[u8]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn they_and_what_wraps_them_are_32_bytes() {
+        assert_eq!(size_of::<SmallBytes>(), 32);
+        assert_eq!(size_of::<Option<SmallBytes>>(), 32);
+    }
 
     #[test]
     fn bytes_of_every_length_come_back() {

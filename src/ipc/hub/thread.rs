@@ -89,6 +89,7 @@ impl HubThread {
 
     fn serve_forever(&mut self) {
         let spinner = Spin::of_long_polls();
+        let mut rest_before = 0;
         loop {
             // Before the objects: a client that has just received a handle may be waiting for its
             // hub.
@@ -97,7 +98,7 @@ impl HubThread {
             retry::run_due();
             self.start_due();
             // Clients in the middle of an exchange write again soon, so poll before sleeping.
-            let busy = self.serve_active(0) || {
+            let busy = self.serve_active(std::mem::take(&mut rest_before)) || {
                 let idle = self.active.is_empty();
                 let mut pass = || self.pass().then_some(());
                 !idle && spinner.run(None, &mut pass).is_some()
@@ -109,8 +110,11 @@ impl HubThread {
                 spin::snooze();
                 if self.receive_after(BUSY_PERIOD) {
                     self.tick += 1;
-                    // Rest the clients that wrote nothing in the whole of the last period.
-                    self.serve_active(self.tick - 1);
+                    // The next pass rests the clients that wrote nothing in the whole of this
+                    // period. A pass of its own would read each outbox twice for one yield. So a
+                    // producer that is faster than its consumer would never wait for room, and what
+                    // it puts would pile up in the store, in memory that no cache holds.
+                    rest_before = self.tick - 1;
                 }
                 continue;
             }
