@@ -364,6 +364,8 @@ pub mod guide;
 mod hostile;
 mod ipc;
 mod logs;
+#[cfg(feature = "metrics")]
+pub mod metrics;
 pub mod pool;
 pub mod process;
 pub mod queue;
@@ -372,6 +374,7 @@ pub mod shared;
 pub mod supervisor;
 pub mod sync;
 mod sys;
+mod tally;
 pub mod tree;
 
 #[doc(inline)]

@@ -265,6 +265,8 @@ impl PoolBuilder {
         settings.initializer = self.initializer.transpose()?;
         settings.check()?;
         let shared = Arc::new(PoolShared::new(settings));
+        #[cfg(feature = "metrics")]
+        crate::pool::load::list(&shared);
         let pool = Pool::start(shared.clone())?;
         let finisher: Arc<dyn AtExit> = shared;
         process::finish_before_exit(&finisher);

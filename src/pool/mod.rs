@@ -25,6 +25,8 @@ mod events;
 mod handle;
 mod initializer;
 mod link;
+#[cfg(feature = "metrics")]
+mod load;
 mod map;
 mod monitor;
 mod results;
@@ -44,6 +46,8 @@ pub use builder::PoolBuilder;
 pub use events::{PoolEvent, PoolEvents};
 pub use handle::{Pool, TaskOptions};
 pub use initializer::{InitializerOutput, set_worker_state, with_worker_state};
+#[cfg(feature = "metrics")]
+pub(crate) use load::loads;
 pub use map::{Map, MapUnordered};
 pub use scope::Scope;
 pub use stats::{PoolStats, WorkerStats};

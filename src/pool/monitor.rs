@@ -109,7 +109,9 @@ impl WorkerMonitor {
             warn_of_threads();
         }
         let worker = RunningWorker::new(parent_end, process).map_err(io_error("watch a worker"))?;
-        self.shared.change(|state, _, _| state.worker_spawned(self.index, &worker));
+        if self.shared.change(|state, _, _| state.worker_spawned(self.index, &worker)) {
+            self.shared.tallies.restarts.add(1);
+        }
         if let Some(initializer) = &self.shared.settings.initializer {
             let timeout = self.shared.settings.initializer_timeout;
             initializer
@@ -240,7 +242,10 @@ impl WorkerMonitor {
         let totals = &self.shared.totals;
         totals.done.fetch_add(done - failed, Ordering::Relaxed);
         totals.failed.fetch_add(failed, Ordering::Relaxed);
+        let tallies = &self.shared.tallies;
+        tallies.returned.add(done - failed);
         for error in errors {
+            tallies.of_error(&error).add(1);
             self.shared.events.publish(&PoolEvent::TaskFailed { error });
         }
         for (range, results) in full {

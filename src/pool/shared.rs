@@ -8,6 +8,7 @@ use std::task::Poll;
 use std::time::Instant;
 
 use crate::diagnostics;
+use crate::error::TaskError;
 use crate::ipc::event_stream::EventPublisher;
 #[cfg(feature = "async")]
 use crate::ipc::reactor::{self, WakerSet};
@@ -19,6 +20,7 @@ use crate::pool::start_gate::StartGate;
 use crate::pool::state::{Effects, PoolEnd, State};
 use crate::process::AtExit;
 use crate::sys::{self, lock};
+use crate::tally::Tally;
 
 pub(super) struct PoolShared {
     pub(super) settings: Settings,
@@ -30,6 +32,7 @@ pub(super) struct PoolShared {
     room: Arc<WakerSet>,
     pub(super) events: EventPublisher<PoolEvent>,
     pub(super) totals: Totals,
+    pub(super) tallies: PoolTallies,
     pub(super) gate: StartGate,
 }
 
@@ -38,6 +41,48 @@ pub(super) struct PoolShared {
 pub(super) struct Totals {
     pub(super) done: AtomicU64,
     pub(super) failed: AtomicU64,
+}
+
+/// Counts of all pools of one name.
+#[derive(Debug)]
+pub(super) struct PoolTallies {
+    submitted: Tally,
+    pub(super) restarts: Tally,
+    pub(super) returned: Tally,
+    panicked: Tally,
+    died: Tally,
+    time_limit: Tally,
+    cancelled: Tally,
+    stopped: Tally,
+    failed: Tally,
+}
+
+impl PoolTallies {
+    fn of(pool: &str) -> PoolTallies {
+        let finished = |outcome| Tally::of("offspring_pool_finished_total", pool, Some(outcome));
+        PoolTallies {
+            submitted: Tally::of("offspring_pool_submitted_total", pool, None),
+            restarts: Tally::of("offspring_pool_restarts_total", pool, None),
+            returned: finished("returned"),
+            panicked: finished("panicked"),
+            died: finished("died"),
+            time_limit: finished("time_limit"),
+            cancelled: finished("cancelled"),
+            stopped: finished("stopped"),
+            failed: finished("failed"),
+        }
+    }
+
+    pub(super) fn of_error(&self, error: &TaskError) -> &Tally {
+        match error {
+            TaskError::Panicked { .. } => &self.panicked,
+            TaskError::Died { .. } | TaskError::SetAside { .. } => &self.died,
+            TaskError::TimeLimit { .. } => &self.time_limit,
+            TaskError::Cancelled { .. } => &self.cancelled,
+            TaskError::Stopped { .. } => &self.stopped,
+            _ => &self.failed,
+        }
+    }
 }
 
 impl PoolShared {
@@ -50,6 +95,7 @@ impl PoolShared {
             room: Arc::default(),
             events: EventPublisher::default(),
             totals: Totals::default(),
+            tallies: PoolTallies::of(&settings.name),
             gate: StartGate::new(),
             settings,
         }
@@ -103,6 +149,9 @@ impl PoolShared {
         // Workers first, since they can start in the meantime. Counts and events come before the
         // results, so that a caller that has joined a task finds it in both.
         effects.wake_workers();
+        for (range, error) in &effects.failed {
+            self.tallies.of_error(error).add(range.len());
+        }
         let failed: u64 = effects.failed.iter().map(|(range, _)| range.len()).sum();
         if failed > 0 {
             self.totals.failed.fetch_add(failed, Ordering::Relaxed);
@@ -139,9 +188,7 @@ impl PoolShared {
     /// Submits a batch; blocks while the pool is full.
     pub(super) fn submit(&self, batch: TaskBatch) -> Result<(), PoolEnd> {
         let batch = Arc::new(batch);
-        while !self
-            .change_here(|state, now, effects| state.submit(&batch, true, now, effects))??
-        {
+        while !self.attempt(&batch, true)? {
             self.wait_for_room();
         }
         Ok(())
@@ -149,14 +196,22 @@ impl PoolShared {
 
     /// Submits a batch, unless the pool is full; then returns `Ok(false)`.
     pub(super) fn try_submit(&self, batch: TaskBatch) -> Result<bool, PoolEnd> {
-        let batch = Arc::new(batch);
-        self.change_here(|state, now, effects| state.submit(&batch, true, now, effects))?
+        self.attempt(&Arc::new(batch), true)
     }
 
     /// Submits a batch of a map. The map's window bounds it, instead of the pool's limit.
     pub(super) fn submit_unbounded(&self, batch: TaskBatch) -> Result<(), PoolEnd> {
-        let batch = Arc::new(batch);
-        self.change_here(|state, now, effects| state.submit(&batch, false, now, effects))?.map(drop)
+        self.attempt(&Arc::new(batch), false).map(drop)
+    }
+
+    /// Submits a batch; `Ok(false)` if the pool is full, and the batch is bounded by that.
+    fn attempt(&self, batch: &Arc<TaskBatch>, bounded: bool) -> Result<bool, PoolEnd> {
+        let accepted =
+            self.change_here(|state, now, effects| state.submit(batch, bounded, now, effects))??;
+        if accepted {
+            self.tallies.submitted.add(u64::from(batch.len()));
+        }
+        Ok(accepted)
     }
 
     /// Blocks until the pool is not full, or is closed. Another thread may then take the room
@@ -196,8 +251,7 @@ impl PoolShared {
     /// Submits a batch; the task waits while the pool is full.
     pub(super) async fn submit_async(&self, batch: TaskBatch) -> Result<(), PoolEnd> {
         let batch = Arc::new(batch);
-        let attempt =
-            || self.change_here(|state, now, effects| state.submit(&batch, true, now, effects))?;
+        let attempt = || self.attempt(&batch, true);
         if attempt()? {
             return Ok(());
         }

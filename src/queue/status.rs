@@ -59,6 +59,16 @@ impl QueueStatus {
         self.kind
     }
 
+    #[cfg(feature = "metrics")]
+    pub(crate) fn is_mailbox(&self) -> bool {
+        self.kind == QueueKind::Mailbox
+    }
+
+    #[cfg(feature = "metrics")]
+    pub(crate) fn is_users(&self) -> bool {
+        self.kind == QueueKind::User
+    }
+
     /// Returns the name of the queue, if its [builder](crate::QueueBuilder::name) set one.
     #[must_use]
     pub fn name(&self) -> Option<&str> {

@@ -8,6 +8,7 @@ use crate::supervisor::child_info::ChildState;
 use crate::supervisor::engine::{Engine, PendingRestart};
 use crate::supervisor::events::{SupervisorEnd, SupervisorEvent};
 use crate::supervisor::strategy::{Restart, Strategy};
+use crate::tally::Tally;
 
 impl Engine {
     /// A child ended on its own.
@@ -86,6 +87,7 @@ impl Engine {
             }
             slot.state = ChildState::Restarting;
             slot.restarts += 1;
+            Tally::of("offspring_supervisor_restarts_total", &slot.id, None).add(1);
             keys.push(slot.key);
         }
         keys.reverse();

@@ -33,6 +33,9 @@ mod table {
             SenderSink, TryRecvError, TrySendError, channel, pipe,
         };
     }
+    mod metrics {
+        use offspring::metrics::publish;
+    }
     mod pool {
         use offspring::pool::{
             InitializerOutput, Map, MapStream, MapUnordered, Pool, PoolBuilder, PoolError,

@@ -13,6 +13,7 @@ mod documented;
 #[cfg(feature = "failpoints")]
 mod failpoint;
 mod imports;
+mod metrics;
 mod payload;
 mod pool;
 mod process;

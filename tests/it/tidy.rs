@@ -22,7 +22,7 @@ const LAYERS: &[&[&str]] = &[
         "ipc::weak_map",
         "ipc::catch",
     ],
-    &["ipc::codec", "diagnostics"],
+    &["ipc::codec", "diagnostics", "tally"],
     &["ipc::ipc_fd"],
     &["ipc::region"],
     &["ipc::wire"],
@@ -39,7 +39,7 @@ const LAYERS: &[&[&str]] = &[
     &["logs", "pool", "select"],
     &["actor"],
     &["supervisor"],
-    &["tree"],
+    &["tree", "metrics"],
     &["hostile"],
 ];
 

@@ -63,7 +63,9 @@ where
         message: M,
         timeout: Duration,
     ) -> Result<R, CallError> {
-        block(self.call_by(BlockingCall::new(timeout), chain::current(), message))
+        let outcome = block(self.call_by(BlockingCall::new(timeout), chain::current(), message));
+        self.count_call(&outcome);
+        outcome
     }
 
     /// The steps of a call, which wait in the way of `driver`. Steps that few calls need are boxed,

@@ -42,7 +42,9 @@ where
         let chain = chain::current();
         async move {
             let driver = Polling { timeout, deadline: Deadline::after(timeout).instant() };
-            connection.call_by(driver, chain, message).await
+            let outcome = connection.call_by(driver, chain, message).await;
+            connection.count_call(&outcome);
+            outcome
         }
     }
 }

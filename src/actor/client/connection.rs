@@ -19,6 +19,7 @@ use crate::error::{CallError, DownReason};
 use crate::ipc::reactor::WakerSet;
 use crate::queue::{JoinableQueue, Queue};
 use crate::sys::lock;
+use crate::tally::{self, Tally};
 
 /// How this process reaches the actor's host.
 #[derive(Clone, Debug)]
@@ -41,6 +42,8 @@ pub(in crate::actor) struct ActorConnection<M, R> {
     sent: AtomicU64,
     /// How many of them have certainly been handled.
     handled: AtomicU64,
+    answered: Tally,
+    failed: Tally,
 }
 
 pub(in crate::actor) struct State<R> {
@@ -72,7 +75,12 @@ impl<M: Send + 'static, R: Send + 'static> ActorConnection<M, R> {
         name: &str,
         host: Host,
     ) -> Arc<ActorConnection<M, R>> {
+        let calls = |outcome| {
+            Tally::of("offspring_actor_calls_total", tally::without_number(name), Some(outcome))
+        };
         connections::get_or_make(key, || ActorConnection {
+            answered: calls("answered"),
+            failed: calls("failed"),
             key,
             name: name.to_owned(),
             host,
@@ -145,6 +153,11 @@ impl<M, R> ActorConnection<M, R> {
         // Without the lock: dropping a session sends a message.
         drop(session);
         self.changed.notify_all();
+    }
+
+    pub(in crate::actor) fn count_call<T, E>(&self, outcome: &Result<T, E>) {
+        let tally = if outcome.is_ok() { &self.answered } else { &self.failed };
+        tally.add(1);
     }
 
     pub(in crate::actor) fn state(&self) -> MutexGuard<'_, State<R>> {

@@ -127,6 +127,7 @@ impl ActorRecord {
         // fault, so deliveries are not limited.
         let mailbox = JoinableQueue::builder()
             .kind(QueueKind::Mailbox)
+            .name(name)
             .capacity(mailbox)
             .max_deliveries(u32::MAX)
             .max_dead_letters(0)

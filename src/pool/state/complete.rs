@@ -23,17 +23,20 @@ use crate::sys;
 const UNRESPONSIVE: Duration = Duration::from_secs(1);
 
 impl<W: WorkerControl> State<W> {
-    /// Called when the slot has a process, which has not run its initializer yet.
-    pub(in crate::pool) fn worker_spawned(&mut self, index: usize, worker: &W) {
+    /// Called when the slot has a process, which has not run its initializer yet. Returns whether it
+    /// replaces one.
+    pub(in crate::pool) fn worker_spawned(&mut self, index: usize, worker: &W) -> bool {
         let slot = &mut self.slots[index];
         slot.worker = Some(worker.clone());
         slot.starts += 1;
+        let replaces = slot.starts > 1;
         (slot.given, slot.worn, slot.kill_reason) = (0, false, None);
         // `stop` kills the workers of all slots. If it came before this call, it found none in this
         // slot.
         if matches!(self.phase, Phase::Stopped) {
             worker.kill();
         }
+        replaces
     }
 
     /// Called when the initializer has failed, and the process has ended.

@@ -4,9 +4,10 @@ use std::collections::VecDeque;
 
 use crate::error::{DeadLetterError, DecodeError};
 use crate::queue::item::{Item, Payload};
-use crate::queue::options::QueueOptions;
+use crate::queue::options::{QueueKind, QueueOptions};
 use crate::queue::owner::dead_letters::{DeadCause, DeadLetters};
 use crate::queue::owner::run_queue::RunQueue;
+use crate::tally::Tally;
 
 /// The stored items, the dead letters, and the count of unfinished items.
 ///
@@ -24,6 +25,9 @@ pub(in crate::queue) struct Ledger {
     pub(in crate::queue) closed: bool,
     /// Items that are in the queue, or that come back to it, are dropped. Implies `closed`.
     pub(in crate::queue) discards: bool,
+    put: Tally,
+    /// Counts the items that consumers take.
+    pub(in crate::queue) got: Tally,
 }
 
 impl Ledger {
@@ -32,7 +36,13 @@ impl Ledger {
         joinable: bool,
         item: &'static str,
     ) -> Ledger {
+        let tally = |metric| match &options.name {
+            Some(name) if options.kind == QueueKind::User => Tally::of(metric, name, None),
+            _ => Tally::default(),
+        };
         Ledger {
+            put: tally("offspring_queue_put_total"),
+            got: tally("offspring_queue_got_total"),
             joinable,
             max_deliveries: options.max_deliveries,
             store: RunQueue::default(),
@@ -55,6 +65,7 @@ impl Ledger {
 
     /// Records that `count` items were added to the store.
     pub(in crate::queue) fn note_put(&mut self, count: usize) {
+        self.put.add(count as u64);
         if self.joinable {
             self.unfinished += count;
         }

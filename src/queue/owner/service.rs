@@ -74,7 +74,10 @@ impl SharedObject for Facet {
         let mut client = QueueClient::new(peer, number, region, owner.joinable, self.role);
         // The client reads it once the hub has answered.
         client.set(Word::Capacity, capacity);
-        let key = owner.update(|state| state.add_client(client));
+        let key = owner.update(|state| {
+            client.count_taken_in(state.got());
+            state.add_client(client)
+        });
         Ok(Box::new(ServedClient { facet: self, key }))
     }
 

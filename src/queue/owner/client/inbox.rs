@@ -81,6 +81,7 @@ impl QueueClient {
         if taken > 0 {
             self.has_got = true;
             self.taken += taken;
+            self.got.add(taken as u64);
             self.moved = Instant::now();
         }
         Ok(taken > 0)

@@ -19,6 +19,7 @@ use crate::queue::layout::{self, Word};
 use crate::queue::owner::ledger::Ledger;
 use crate::queue::owner::place::Place;
 use crate::queue::role::Role;
+use crate::tally::Tally;
 use inbox::Outstanding;
 pub(in crate::queue::owner) use outbox::DRAIN_MAX;
 
@@ -122,6 +123,8 @@ pub(in crate::queue) struct QueueClient {
     changed: bool,
     /// Its contribution to the sums over all clients, and the lists that contain it.
     pub(in crate::queue::owner) place: Place,
+    /// Counts what all clients take.
+    got: Tally,
 }
 
 impl QueueClient {
@@ -166,7 +169,12 @@ impl QueueClient {
             flag: FlagState::default(),
             changed: false,
             place: Place::new(now),
+            got: Tally::default(),
         }
+    }
+
+    pub(in crate::queue) fn count_taken_in(&mut self, got: &Tally) {
+        self.got = got.clone();
     }
 
     pub(in crate::queue) fn pid(&self) -> u32 {

@@ -44,6 +44,7 @@ use crate::queue::owner::dead_letters::Letter;
 use crate::queue::owner::ledger::Ledger;
 use crate::queue::owner::wakers::{Bells, Condvars, Woken};
 use crate::queue::role::{HandleCounts, OwnHandles, Role};
+use crate::tally::Tally;
 
 #[derive(Debug)]
 pub(in crate::queue) struct QueueState {
@@ -196,6 +197,11 @@ impl QueueState {
         own.into_iter().chain(clients).collect()
     }
 
+    /// Counts the items that are taken.
+    pub(in crate::queue) fn got(&self) -> &Tally {
+        &self.ledger.got
+    }
+
     #[cfg(test)]
     pub(in crate::queue) fn clients(&self) -> usize {
         self.clients.len()
@@ -281,7 +287,10 @@ impl QueueState {
             return self.lease(item);
         }
         match item.payload.map() {
-            Ok(()) => Ok(Taken { item, lease: 0 }),
+            Ok(()) => {
+                self.ledger.got.add(1);
+                Ok(Taken { item, lease: 0 })
+            }
             Err(error) => {
                 self.ledger.store.push_front(item);
                 Err(QueueFailure::io("map the item", error))
@@ -304,6 +313,7 @@ impl QueueState {
                 return Err(QueueFailure::io("map the item", error));
             }
         };
+        self.ledger.got.add(1);
         let attempts = item.attempts;
         self.own.last_lease += 1;
         let lease = self.own.last_lease;
