@@ -9,13 +9,14 @@ use std::net::TcpListener;
 use std::process::Command;
 use std::time::Duration;
 
+use offspring::ActorBuilder;
 use offspring::supervisor::{Backoff, ChildSpec, Strategy, Supervisor};
 
 mod client;
 mod server;
 mod shard;
 
-use shard::{Shard, ShardHandle};
+use shard::ShardHandle;
 
 const SHARDS: usize = 3;
 
@@ -25,15 +26,15 @@ fn main() -> Result<(), Box<dyn Error>> {
     let clients = arguments.next().transpose()?.unwrap_or(3);
     let keys = arguments.next().transpose()?.unwrap_or(200);
 
-    let names = (0..SHARDS).map(|n| format!("shard {n}"));
+    let children: Vec<(ChildSpec, ShardHandle)> = (0..SHARDS)
+        .map(|n| ChildSpec::with_handle(format!("shard {n}"), ActorBuilder::new(), ()))
+        .collect::<Result<_, _>>()?;
+    let (specs, shards): (Vec<_>, Vec<_>) = children.into_iter().unzip();
     let supervisor = Supervisor::builder()
         .strategy(Strategy::OneForOne)
-        .intensity(10)
         .backoff(Backoff::exponential(Duration::from_millis(10), Duration::from_secs(1)))
-        .children(names.clone().map(|name| ChildSpec::actor::<Shard>(name, ())))
+        .children(specs)
         .start()?;
-    let shards: Vec<ShardHandle> =
-        names.filter_map(|name| supervisor.actor::<Shard>(&name)).map(ShardHandle::from).collect();
 
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?.to_string();

@@ -7,6 +7,7 @@ use offspring::actor::{Checkpoint, Context};
 
 pub(crate) struct Shard {
     entries: HashMap<String, String>,
+    /// Since the last checkpoint.
     changed: bool,
 }
 
@@ -33,8 +34,10 @@ impl Shard {
         self.entries.len()
     }
 
-    fn checkpoint(&self) -> Option<Checkpoint> {
-        // All entries, each time. That is fine for hundreds of them; a real store writes a log.
-        self.changed.then(|| Checkpoint::new(&self.entries).ok()).flatten()
+    fn checkpoint(&mut self) -> Option<Checkpoint> {
+        // All entries after each change. That is fine for hundreds of them; a real store writes a
+        // log.
+        let changed = std::mem::take(&mut self.changed);
+        changed.then(|| Checkpoint::new(&self.entries).expect("text encodes"))
     }
 }

@@ -130,7 +130,7 @@ pub fn worker(args: TokenStream, item: TokenStream) -> TokenStream {
 ///
 /// A method that is `pub` and takes `&self` or `&mut self` is a message; all others are helpers.
 /// `start` returns `Self` or a `Result`, and can take a `&Context<Self>` as its last argument.
-/// `stop(&mut self, reason: &DownReason)` and `checkpoint(&self) -> Option<Checkpoint>` are the
+/// `stop(&mut self, reason: &DownReason)` and `checkpoint(&mut self) -> Option<Checkpoint>` are the
 /// hooks of [`Actor`](../offspring/actor/trait.Actor.html). The handle inherits docs, `#[cfg]`,
 /// `#[deprecated]` and `#[allow]`.
 ///

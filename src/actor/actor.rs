@@ -95,8 +95,10 @@ pub trait Actor: Sized + Send + 'static {
     /// checkpoint.
     ///
     /// Called after each message, before its reply is sent. So a caller that has the reply knows
-    /// that the checkpoint will survive the death of this process.
-    fn checkpoint(&self) -> Option<Checkpoint> {
+    /// that the checkpoint will survive the death of this process. Each checkpoint is encoded and
+    /// copied as a whole, so make one only if something has changed: the methods that change the
+    /// state set a flag, and this method takes it back, as in the example of [`Checkpoint`].
+    fn checkpoint(&mut self) -> Option<Checkpoint> {
         None
     }
 }
@@ -108,21 +110,31 @@ pub trait Actor: Sized + Send + 'static {
 /// use offspring::actor::{Checkpoint, Context};
 /// use offspring::supervisor::{ChildSpec, Supervisor};
 ///
-/// struct Tally(u64);
+/// struct Tally {
+///     count: u64,
+///     changed: bool,
+/// }
 ///
 /// #[offspring::actor]
 /// impl Tally {
 ///     fn start(context: &Context<Self>) -> Result<Self, Box<dyn std::error::Error>> {
-///         Ok(Tally(context.checkpoint()?.unwrap_or(0)))
+///         Ok(Tally { count: context.checkpoint()?.unwrap_or(0), changed: false })
 ///     }
 ///
-///     fn checkpoint(&self) -> Option<Checkpoint> {
-///         Checkpoint::new(&self.0).ok()
+///     fn checkpoint(&mut self) -> Option<Checkpoint> {
+///         let changed = std::mem::take(&mut self.changed);
+///         changed.then(|| Checkpoint::new(&self.count).expect("a number encodes"))
 ///     }
 ///
 ///     pub fn count(&mut self) -> u64 {
-///         self.0 += 1;
-///         self.0
+///         self.changed = true;
+///         self.count += 1;
+///         self.count
+///     }
+///
+///     /// Changes nothing, so it makes no checkpoint.
+///     pub fn get(&self) -> u64 {
+///         self.count
 ///     }
 ///
 ///     pub fn crash(&self) {
@@ -134,10 +146,10 @@ pub trait Actor: Sized + Send + 'static {
 /// fn main() -> Result<(), Box<dyn std::error::Error>> {
 ///     let tally = ChildSpec::actor::<Tally>("tally", ());
 ///     let supervisor = Supervisor::builder().child(tally).start()?;
-///     let tally = TallyHandle::from(supervisor.actor("tally").expect("it is there"));
+///     let tally: TallyHandle = supervisor.handle("tally").expect("it is up");
 ///     assert_eq!(tally.count()?, 1);
 ///     assert!(tally.crash().is_err());
-///     assert_eq!(tally.count()?, 2); // another process, which knows how far the first one came
+///     assert_eq!(tally.get()?, 1); // another process, which knows how far the first one came
 ///     Ok(())
 /// }
 /// ```

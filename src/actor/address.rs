@@ -89,6 +89,47 @@ pub struct ActorRef<A: Actor> {
     actor: PhantomData<fn() -> A>,
 }
 
+/// A typed address of an actor: an [`ActorRef`], or the handle that `#[offspring::actor]` makes,
+/// such as `CounterHandle`. Plain data: dropping one does nothing.
+///
+/// ```
+/// use offspring::actor::{ActorHandle, LookupError, find};
+///
+/// struct Counter(u64);
+///
+/// #[offspring::actor]
+/// impl Counter {
+///     fn start(value: u64) -> Self {
+///         Counter(value)
+///     }
+///
+///     pub fn get(&self) -> u64 {
+///         self.0
+///     }
+/// }
+///
+/// /// Returns a handle with the methods of the actor of this name.
+/// fn look_up<H: ActorHandle>(name: &str) -> Result<H, LookupError> {
+///     find::<H::Actor>(name).map(H::from)
+/// }
+///
+/// #[offspring::main]
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     let builder = offspring::ActorBuilder::new().register("counter");
+///     let _counter = builder.spawn::<Counter>((3,))?;
+///     assert_eq!(look_up::<CounterHandle>("counter")?.get()?, 3);
+///     Ok(())
+/// }
+/// ```
+pub trait ActorHandle: From<ActorRef<Self::Actor>> {
+    /// The actor.
+    type Actor: Actor;
+}
+
+impl<A: Actor> ActorHandle for ActorRef<A> {
+    type Actor = A;
+}
+
 impl<A: Actor> ActorRef<A> {
     pub(super) fn new(key: ActorKey, name: &str, host: Host, timeout: Duration) -> ActorRef<A> {
         ActorRef { connection: ActorConnection::to(key, name, host), timeout, actor: PhantomData }

@@ -98,6 +98,12 @@ impl ActorBuilder {
         self
     }
 
+    /// Sets the name unless there is one.
+    pub(crate) fn name_or(mut self, name: &str) -> ActorBuilder {
+        self.name.get_or_insert_with(|| name.to_owned());
+        self
+    }
+
     /// Like [`name`](ActorBuilder::name), and also registers the name, so that any process of the
     /// tree can [`find`](crate::actor::find) the actor.
     pub fn register(mut self, name: impl Into<String>) -> ActorBuilder {

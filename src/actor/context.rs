@@ -1,14 +1,17 @@
 //! An actor's view of itself: its address, its predecessors, and the ways to end itself.
 
 use std::fmt;
+use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 
 use crate::actor::actor::Actor;
 use crate::actor::address::ActorRef;
 use crate::actor::protocol::{Blob, Ending, Request};
+use crate::actor::timers::{Timer, Timers};
 use crate::channel::Sender;
 use crate::error::{DecodeError, DownReason, SendError, is_starved};
 use crate::ipc::wire::Retry;
@@ -56,9 +59,14 @@ use crate::sys::lock;
 pub struct Context<A: Actor> {
     pub(crate) inner: Arc<ContextInner>,
     pub(crate) address: ActorRef<A>,
+    pub(crate) timers: Arc<Timers<A::Message>>,
 }
 
 impl<A: Actor> Context<A> {
+    pub(crate) fn new(inner: ContextInner, address: ActorRef<A>) -> Context<A> {
+        Context { inner: Arc::new(inner), address, timers: Arc::new(Timers::new()) }
+    }
+
     /// Returns the actor's own address, to pass to others.
     ///
     /// The actor may cast to itself; a call to itself returns
@@ -94,6 +102,83 @@ impl<A: Actor> Context<A> {
     /// [`DecodeError`] if it is of another type.
     pub fn checkpoint<T: DeserializeOwned>(&self) -> Result<Option<T>, DecodeError> {
         self.inner.checkpoint.as_ref().map(Blob::decode).transpose()
+    }
+
+    /// Sends the actor a message after this time, and returns at once: OTP's `send_after`.
+    ///
+    /// The message is handled like a cast, as soon as the actor is free, ahead of what its mailbox
+    /// holds. It does not go through the mailbox, so it comes even if that is full, or if the
+    /// process that started the actor is suspended. If the actor's process is suspended, the message
+    /// comes when it goes on.
+    ///
+    /// Timers end with the process: what has not been handled when the actor stops or dies is
+    /// dropped, and the next incarnation sets its own, in its [`start`](Actor::start). They can be
+    /// set there before the actor is up, and on any thread. The clock is that of
+    /// [`Instant`](std::time::Instant), which stands still while the machine sleeps.
+    ///
+    /// The first timer starts a thread. If that is not possible, the actor
+    /// [fails](Context::fail).
+    pub fn cast_after(&self, time: Duration, message: A::Message) -> Timer {
+        self.timer(self.timers.once(time, message))
+    }
+
+    /// Sends the actor a message after each interval, until it is canceled: OTP's `send_interval`.
+    /// The first one comes after one interval, which is at least 1 ms.
+    ///
+    /// `make` is called for each message, on the thread that handles it. For the rest, it is like
+    /// [`cast_after`](Context::cast_after).
+    ///
+    /// **What was missed is not made up for.** An actor that was busy or suspended for several
+    /// intervals gets one message, and the next at the next multiple of the interval. So intervals
+    /// do not drift, and no two messages of one interval ever wait.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use offspring::actor::Context;
+    /// use offspring::{Sender, channel};
+    ///
+    /// struct Clock {
+    ///     ticks: u64,
+    ///     listener: Sender<u64>,
+    /// }
+    ///
+    /// #[offspring::actor]
+    /// impl Clock {
+    ///     fn start(listener: Sender<u64>, context: &Context<Self>) -> Self {
+    ///         context.cast_every(Duration::from_millis(10), || ClockMessage::Tick {});
+    ///         Clock { ticks: 0, listener }
+    ///     }
+    ///
+    ///     #[cast]
+    ///     pub fn tick(&mut self) {
+    ///         self.ticks += 1;
+    ///         let _ = self.listener.send(self.ticks);
+    ///     }
+    /// }
+    ///
+    /// #[offspring::main]
+    /// fn main() -> Result<(), Box<dyn std::error::Error>> {
+    ///     let (listener, ticks) = channel()?;
+    ///     let _clock = Clock::spawn(listener)?;
+    ///     assert_eq!(ticks.iter().take(3).collect::<Vec<_>>(), [1, 2, 3]);
+    ///     Ok(())
+    /// }
+    /// ```
+    pub fn cast_every(
+        &self,
+        interval: Duration,
+        make: impl Fn() -> A::Message + Send + Sync + 'static,
+    ) -> Timer {
+        self.timer(self.timers.every(interval, Arc::new(make)))
+    }
+
+    /// Fails the actor if its timers have no thread.
+    fn timer(&self, (timer, started): (Timer, io::Result<()>)) -> Timer {
+        if let Err(error) = started {
+            self.fail(format_args!("could not start the thread of its timers: {error}"));
+        }
+        timer
     }
 
     /// Stops the actor after the message that it is handling, with [`DownReason::Normal`].
@@ -183,7 +268,11 @@ impl ContextInner {
 
 impl<A: Actor> Clone for Context<A> {
     fn clone(&self) -> Context<A> {
-        Context { inner: self.inner.clone(), address: self.address.clone() }
+        Context {
+            inner: self.inner.clone(),
+            address: self.address.clone(),
+            timers: self.timers.clone(),
+        }
     }
 }
 

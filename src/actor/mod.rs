@@ -21,6 +21,7 @@
 //    session   --- calls, over the incarnation's channel --->  main thread -----.
 //              <-- replies, over the session's channel ------                   |
 //    cast      -------------->  mailbox, a queue ----------->  mailbox thread --+-> state
+//                                                              timers' thread --'
 //    status    <- updates ----  record  <-------- reports ---                 (FairMutex)
 //              -- requests -->  directory
 //
@@ -39,10 +40,11 @@ mod link;
 mod monitor;
 mod names;
 mod protocol;
+mod timers;
 mod worker;
 
 pub use actor::{Actor, Checkpoint};
-pub use address::ActorRef;
+pub use address::{ActorHandle, ActorRef};
 pub use builder::{ActorBuilder, ActorOwner, spawn};
 pub use context::Context;
 pub use link::Link;
@@ -50,6 +52,7 @@ pub use monitor::{Down, Monitor};
 pub use names::find;
 #[doc(hidden)]
 pub use protocol::ActorExit;
+pub use timers::Timer;
 #[doc(hidden)]
 pub use worker::incarnation::ActorProcess;
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::actor::{self, Actor, ActorRecord, ActorRef, ActorStatus, StartOptions, UntypedRef};
 use crate::error::{DownReason, StartError};
-use crate::supervisor::child::{Child, OnChildEnd};
+use crate::supervisor::child::{Child, ChildOptions, OnChildEnd};
 use crate::supervisor::strategy::{Restart, Shutdown};
 
 /// How long clients wait for the supervisor to announce what happens after a death. While a
@@ -13,14 +13,39 @@ use crate::supervisor::strategy::{Restart, Shutdown};
 const ANNOUNCE_TIMEOUT: Duration = Duration::from_millis(20);
 
 pub(super) struct ActorChild<A: Actor> {
-    pub(super) builder: actor::ActorBuilder,
-    pub(super) args: A::Args,
-    /// Made by the first start. Taken when the actor is down for good, so that a later start makes
-    /// a new one.
-    pub(super) record: Option<(Arc<ActorRecord>, ActorRef<A>)>,
+    builder: actor::ActorBuilder,
+    args: A::Args,
+    /// Made by the first start, or before it by [`open`](ActorChild::open). Taken when the actor is
+    /// down for good, so that a later start makes a new one.
+    record: Option<(Arc<ActorRecord>, ActorRef<A>)>,
 }
 
 impl<A: Actor> ActorChild<A> {
+    pub(super) fn new(builder: actor::ActorBuilder, args: A::Args) -> ActorChild<A> {
+        ActorChild { builder, args, record: None }
+    }
+
+    /// Returns the actor's address, even before the first start.
+    pub(super) fn open(&mut self) -> Result<ActorRef<A>, StartError> {
+        if self.record.is_none() {
+            self.record = Some(self.builder.open::<A>()?);
+        }
+        let (_, address) = self.record.as_ref().expect("made above");
+        Ok(address.clone())
+    }
+
+    /// Applies the options of the `ChildSpec`.
+    pub(super) fn configure(&mut self, options: ChildOptions) {
+        let mut builder = self.builder.clone();
+        if let Some(limit) = options.heartbeat {
+            builder = builder.heartbeat(limit);
+        }
+        if let Some(configure) = options.configure {
+            builder = builder.process_too(configure);
+        }
+        self.builder = builder;
+    }
+
     fn options(&self) -> &StartOptions {
         self.builder.options()
     }
@@ -31,10 +56,8 @@ where
     A::Args: Clone + Send,
 {
     fn start(&mut self, restart: Restart, on_end: OnChildEnd) -> Result<(), StartError> {
-        if self.record.is_none() {
-            self.record = Some(self.builder.open::<A>()?);
-        }
-        let (record, address) = self.record.as_ref().expect("made above");
+        self.open()?;
+        let (record, address) = self.record.as_ref().expect("it is open");
         let end = move |record: &Arc<ActorRecord>, generation, reason: DownReason| {
             let restarts = restart.applies(&reason).then(|| reason.clone());
             on_end(reason);
@@ -89,10 +112,12 @@ where
 }
 
 impl<A: Actor> Drop for ActorChild<A> {
-    /// No child may outlive its supervisor, however that ended.
+    /// No child may outlive its supervisor, however that ended; and nobody may wait for an actor that
+    /// its supervisor never started.
     fn drop(&mut self) {
-        if let Some((record, _)) = &self.record {
+        if let Some((record, _)) = self.record.take() {
             record.kill();
+            self.builder.close(&record, DownReason::Shutdown);
         }
     }
 }

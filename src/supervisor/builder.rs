@@ -6,8 +6,11 @@ use crate::error::SupervisorError;
 use crate::supervisor::spec::ChildSpec;
 use crate::supervisor::strategy::{Backoff, Strategy};
 
-/// OTP's defaults.
-const INTENSITY: usize = 1;
+/// Elixir's defaults. OTP's one restart counts on a supervisor above to try again; most programs
+/// have one level only, and giving up there ends their service. Three are still used up within
+/// milliseconds by a child that fails at once, so a crash loop ends with an error, not with a hot
+/// processor.
+const INTENSITY: usize = 3;
 const PERIOD: Duration = Duration::from_secs(5);
 
 /// The reaction of a supervisor to the end of a child.
@@ -89,7 +92,11 @@ impl SupervisorBuilder {
     }
 
     /// Sets how many restarts are allowed within one [`period`](SupervisorBuilder::period). At the
-    /// next one, the supervisor gives up: it stops all its children and ends. Default: 1.
+    /// next one, the supervisor gives up: it stops all its children and ends. Default: 3, as in
+    /// Elixir (OTP's default is 1).
+    ///
+    /// The limit ends crash loops. A [`backoff`](SupervisorBuilder::backoff) spreads restarts over
+    /// time, and `usize::MAX` allows any number of them.
     pub fn intensity(mut self, restarts: usize) -> SupervisorBuilder {
         self.policy.intensity = restarts;
         self

@@ -1,8 +1,17 @@
 //! The interface between a supervisor and its children, whatever their kind.
 
-use crate::actor::UntypedRef;
+use std::time::Duration;
+
+use crate::actor::{Configure, UntypedRef};
 use crate::error::{DownReason, StartError};
 use crate::supervisor::strategy::{Restart, Shutdown};
+
+/// The options of an actor or a worker. Supervisors do not have them.
+#[derive(Default)]
+pub(super) struct ChildOptions {
+    pub(super) heartbeat: Option<Duration>,
+    pub(super) configure: Option<Configure>,
+}
 
 /// Called when a child has ended, once for each successful start.
 pub(super) type OnChildEnd = Box<dyn FnOnce(DownReason) + Send>;

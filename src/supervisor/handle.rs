@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
-use crate::actor::{Actor, ActorRef, TIMEOUT};
+use crate::actor::{Actor, ActorHandle, ActorRef, TIMEOUT};
 use crate::error::SupervisorError;
 use crate::process::current;
 use crate::supervisor::builder::SupervisorBuilder;
@@ -129,6 +129,36 @@ impl Supervisor {
     #[must_use]
     pub fn actor<A: Actor>(&self, id: &str) -> Option<ActorRef<A>> {
         ActorRef::from_untyped(self.view.actor(id)?, TIMEOUT)
+    }
+
+    /// Like [`actor`](Supervisor::actor), as a typed handle such as the one that
+    /// `#[offspring::actor]` makes. [`ChildSpec::with_handle`] returns it before the start.
+    ///
+    /// ```
+    /// # use offspring::Supervisor;
+    /// # use offspring::supervisor::ChildSpec;
+    /// # struct Counter(u64);
+    /// # #[offspring::actor]
+    /// # impl Counter {
+    /// #     fn start(value: u64) -> Self {
+    /// #         Counter(value)
+    /// #     }
+    /// #     pub fn get(&self) -> u64 {
+    /// #         self.0
+    /// #     }
+    /// # }
+    /// # #[offspring::main]
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let counter = ChildSpec::actor::<Counter>("counter", (7,));
+    /// let supervisor = Supervisor::builder().child(counter).start()?;
+    /// let counter: CounterHandle = supervisor.handle("counter").expect("it is up");
+    /// assert_eq!(counter.get()?, 7);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn handle<H: ActorHandle>(&self, id: &str) -> Option<H> {
+        self.actor::<H::Actor>(id).map(H::from)
     }
 
     /// Returns a stream of the events from now on.

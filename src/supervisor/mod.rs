@@ -7,9 +7,9 @@
 //! one [`period`](SupervisorBuilder::period) gives up: it stops all its children and ends. A
 //! supervisor above it treats that like the end of any other child.
 //!
-//! Terms and defaults are OTP's, with two differences. A nested supervisor that gave up counts as
-//! failed, so it is restarted even if it is transient. And a supervisor can pause before a restart:
-//! see [`Backoff`].
+//! Terms and defaults are OTP's, with three differences. A nested supervisor that gave up counts as
+//! failed, so it is restarted even if it is transient. A supervisor can pause before a restart: see
+//! [`Backoff`]. And the default limit is Elixir's, 3 restarts within 5 s, instead of 1.
 //!
 //! Each supervisor runs on a thread of the process that started it. Its children are processes,
 //! except for nested supervisors, which are threads of the same process.

@@ -4,11 +4,12 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::actor::{self, Actor, Configure, StartOptions};
+use crate::actor::{self, Actor, ActorHandle, StartOptions};
+use crate::error::StartError;
 use crate::process::{ProcessBuilder, ProcessWorker};
 use crate::supervisor::actor_child::ActorChild;
 use crate::supervisor::builder::SupervisorBuilder;
-use crate::supervisor::child::Child;
+use crate::supervisor::child::{Child, ChildOptions};
 use crate::supervisor::child_info::ChildKind;
 use crate::supervisor::start_info::StartInfo;
 use crate::supervisor::strategy::{Restart, Shutdown};
@@ -43,7 +44,7 @@ const SHUTDOWN: Shutdown = Shutdown::Timeout(Duration::from_secs(5));
 ///         .restart(Restart::Transient)
 ///         .shutdown(Shutdown::Timeout(Duration::from_secs(1)));
 ///     let supervisor = Supervisor::builder().child(counter).start()?;
-///     let counter = CounterHandle::from(supervisor.actor("counter").expect("it is up"));
+///     let counter: CounterHandle = supervisor.handle("counter").expect("it is up");
 ///     assert_eq!(counter.add(1)?, 8);
 ///     Ok(())
 /// }
@@ -55,13 +56,6 @@ pub struct ChildSpec {
     pub(super) shutdown: Shutdown,
     pub(super) options: ChildOptions,
     pub(super) source: ChildSource,
-}
-
-/// The options of an actor or a worker. Supervisors do not have them.
-#[derive(Default)]
-pub(super) struct ChildOptions {
-    pub(super) heartbeat: Option<Duration>,
-    pub(super) configure: Option<Configure>,
 }
 
 /// What the supervisor makes the child from.
@@ -102,17 +96,84 @@ impl ChildSpec {
     where
         A::Args: Clone + Send,
     {
-        ChildSpec::of_process(id.into(), ChildKind::Actor, move |options| {
-            let builder = match options.heartbeat {
-                Some(limit) => builder.heartbeat(limit),
-                None => builder,
-            };
-            let builder = match options.configure {
-                Some(configure) => builder.process_too(configure),
-                None => builder,
-            };
-            let record = None;
-            Box::new(ActorChild::<A> { builder, args, record })
+        ChildSpec::of_actor(id.into(), ActorChild::<A>::new(builder, args))
+    }
+
+    /// Like [`actor_with`](ChildSpec::actor_with), and returns the actor's typed handle, too: for
+    /// this program, and as an argument of the children beside it. Its name is `id` unless `builder`
+    /// has one.
+    ///
+    /// Until a supervisor has started the actor, calls wait for it, and casts for their handling. If
+    /// the `ChildSpec` is dropped instead, the actor is down.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError::Create`] if the mailbox cannot be made, [`StartError::NameTaken`] if the name
+    /// to [register](crate::ActorBuilder::register) is taken.
+    ///
+    /// ```
+    /// use offspring::actor::ActorBuilder;
+    /// use offspring::supervisor::{ChildSpec, Supervisor};
+    ///
+    /// struct Store(Vec<String>);
+    ///
+    /// #[offspring::actor]
+    /// impl Store {
+    ///     fn start() -> Self {
+    ///         Store(Vec::new())
+    ///     }
+    ///
+    ///     pub fn keep(&mut self, word: String) -> usize {
+    ///         self.0.push(word);
+    ///         self.0.len()
+    ///     }
+    /// }
+    ///
+    /// struct Greeter(StoreHandle);
+    ///
+    /// #[offspring::actor]
+    /// impl Greeter {
+    ///     fn start(store: StoreHandle) -> Self {
+    ///         Greeter(store)
+    ///     }
+    ///
+    ///     pub fn greet(&self) -> usize {
+    ///         self.0.keep("hello".to_owned()).expect("the store is up")
+    ///     }
+    /// }
+    ///
+    /// #[offspring::main]
+    /// fn main() -> Result<(), Box<dyn std::error::Error>> {
+    ///     let options = ActorBuilder::new().mailbox(8);
+    ///     let (first, store) = ChildSpec::with_handle::<StoreHandle>("store", options, ())?;
+    ///     let options = ActorBuilder::new();
+    ///     let (second, greeter) = ChildSpec::with_handle::<GreeterHandle>("greeter", options, (store,))?;
+    ///     let _supervisor = Supervisor::builder().child(first).child(second).start()?;
+    ///     assert_eq!(greeter.greet()?, 1);
+    ///     Ok(())
+    /// }
+    /// ```
+    pub fn with_handle<H: ActorHandle>(
+        id: impl Into<String>,
+        builder: actor::ActorBuilder,
+        args: <H::Actor as Actor>::Args,
+    ) -> Result<(ChildSpec, H), StartError>
+    where
+        <H::Actor as Actor>::Args: Clone + Send,
+    {
+        let id = id.into();
+        let mut child = ActorChild::<H::Actor>::new(builder.name_or(&id), args);
+        let address = child.open()?;
+        Ok((ChildSpec::of_actor(id, child), H::from(address)))
+    }
+
+    fn of_actor<A: Actor>(id: String, mut child: ActorChild<A>) -> ChildSpec
+    where
+        A::Args: Clone + Send,
+    {
+        ChildSpec::of_process(id, ChildKind::Actor, move |options| {
+            child.configure(options);
+            Box::new(child)
         })
     }
 

@@ -30,7 +30,7 @@ use crate::sys;
 ///         .child(ChildSpec::actor::<Counter>("a", (u64::MAX,)))
 ///         .child(ChildSpec::actor::<Counter>("b", (1,)))
 ///         .start()?;
-///     let [a, b] = ["a", "b"].map(|id| CounterHandle::from(supervisor.actor(id).expect("it is up")));
+///     let [a, b] = ["a", "b"].map(|id| supervisor.handle::<CounterHandle>(id).expect("it is up"));
 ///     let end = b.monitor()?;
 ///     assert!(a.add(1).is_err()); // it panics
 ///     assert!(end.wait().restarts); // so `b` is restarted with it

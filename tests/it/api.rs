@@ -21,9 +21,9 @@ mod table {
     }
     mod actor {
         use offspring::actor::{
-            Actor, ActorBuilder, ActorExit, ActorOwner, ActorProcess, ActorRef, CallError,
-            CastError, Checkpoint, Context, Down, DownReason, Link, LookupError, Monitor,
-            StartError, find, foreign_reply, spawn,
+            Actor, ActorBuilder, ActorExit, ActorHandle, ActorOwner, ActorProcess, ActorRef,
+            CallError, CastError, Checkpoint, Context, Down, DownReason, Link, LookupError,
+            Monitor, StartError, Timer, find, foreign_reply, spawn,
         };
     }
     mod channel {

@@ -78,7 +78,7 @@ fn hook(verdict: &mut Verdict, role: Role, method: &ImplItemFn) {
     let form = match role {
         Role::Start => "fn start(..) -> Self",
         Role::Stop => "fn stop(&mut self, reason: &DownReason)",
-        Role::Checkpoint => "fn checkpoint(&self) -> Option<Checkpoint>",
+        Role::Checkpoint => "fn checkpoint(&mut self) -> Option<Checkpoint>",
         Role::Call | Role::Cast | Role::Helper => return,
     };
     let sig = &method.sig;
@@ -95,16 +95,7 @@ fn hook(verdict: &mut Verdict, role: Role, method: &ImplItemFn) {
             name,
             format!("`{name}` is a hook with the signature `{form}`: a message needs another name"),
         );
-    } else if role == Role::Checkpoint && sig.receiver().is_some_and(takes_mut) {
-        verdict.refuse(
-            sig.receiver(),
-            "a checkpoint only looks at the state: take `&self` (a flag that it resets can be a `Cell`)",
-        );
     }
-}
-
-fn takes_mut(receiver: &syn::Receiver) -> bool {
-    matches!(receiver.kind, syn::ReceiverKind::Reference(_, _, Some(_)))
 }
 
 fn start(verdict: &mut Verdict, start: &ImplItemFn) {

@@ -206,7 +206,7 @@ fn actor_impl(
     });
     let checkpoint = block.method(Role::Checkpoint).map(|_| {
         quote! {
-            fn checkpoint(&self) -> ::core::option::Option<#krate::actor::Checkpoint> {
+            fn checkpoint(&mut self) -> ::core::option::Option<#krate::actor::Checkpoint> {
                 #actor::checkpoint(self)
             }
         }
@@ -328,6 +328,11 @@ fn handle(
             fn from(address: #krate::actor::ActorRef<#actor>) -> Self {
                 Self(address)
             }
+        }
+
+        #[automatically_derived]
+        impl #krate::actor::ActorHandle for #handle {
+            type Actor = #actor;
         }
 
         #[automatically_derived]

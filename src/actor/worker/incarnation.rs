@@ -12,6 +12,7 @@ use crate::actor::chain;
 use crate::actor::context::{Context, ContextInner};
 use crate::actor::link;
 use crate::actor::protocol::{ActorExit, Blob, Caller, Ending, Erased, Report, Request};
+use crate::actor::timers::Timers;
 use crate::actor::worker::serve::Incarnation;
 use crate::channel::{Receiver, Sender};
 use crate::error::DownReason;
@@ -56,7 +57,8 @@ impl<A: Actor> ProcessWorker for ActorProcess<A> {
     fn run(self) -> ActorExit {
         let inner =
             ContextInner::new(self.generation, self.previous, self.checkpoint, self.requests);
-        let context = Context { inner: Arc::new(inner), address: self.address };
+        let context = Context::new(inner, self.address);
+        let _timers = CloseTimers(context.timers.clone());
         link::set_own_actor(context.inner.clone());
         chain::set_own_actor(Caller {
             key: context.address.connection.key,
@@ -79,11 +81,22 @@ impl<A: Actor> ProcessWorker for ActorProcess<A> {
             self.redeliver,
         ));
         incarnation.report_started();
+        let timed = incarnation.clone();
+        incarnation.context().timers.open(Arc::new(move || timed.serve_timer()));
         let mailbox_thread = incarnation.clone();
         let thread = std::thread::Builder::new().name("offspring-casts".to_owned());
         if let Err(error) = thread.spawn(move || mailbox_thread.serve_mailbox()) {
             return ActorExit(Ending::Failed(format!("could not start a thread: {error}")));
         }
         ActorExit(incarnation.serve_requests(&self.inbound))
+    }
+}
+
+/// Ends the timers with the actor, even if it panics: inline, the process lives on.
+struct CloseTimers<M: Send + 'static>(Arc<Timers<M>>);
+
+impl<M: Send + 'static> Drop for CloseTimers<M> {
+    fn drop(&mut self) {
+        self.0.close();
     }
 }

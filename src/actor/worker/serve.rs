@@ -9,7 +9,8 @@
 //! longer way, and it is taken out only when its turn has come. With a mailbox alone, each call
 //! would pay for the host's queue. With a channel alone, a crash would lose all casts that wait.
 //!
-//! This costs a fair mutex around the state, a second thread, and the rules below.
+//! This costs a fair mutex around the state, a second thread, and the rules below. The actor's own
+//! timers are a third way in, with a thread of their own (`timers.rs`).
 //!
 //! # Rules that keep the two in order
 //!
@@ -20,22 +21,23 @@
 //! 2. **Neither way starves the other**: [`FairMutex`] serves the threads in the order of their
 //!    arrival.
 //! 3. **Nothing is handled after the end.** Each thread checks `ended` under the mutex before it
-//!    handles a message, and the thread that decides the end sets it under the same guard. If the
-//!    mailbox thread has already taken an item, the item goes back when its delivery is dropped,
-//!    and the next incarnation gets it.
+//!    handles a message, and the thread that decides the end sets it under the same guard. It is
+//!    also set while a handler runs, so it stays set if the handler panics. If the mailbox thread
+//!    has already taken an item, the item goes back when its delivery is dropped, and the next
+//!    incarnation gets it.
 //! 4. **A call through the mailbox is for one incarnation.** It carries the generation, and a later
 //!    incarnation skips it, because the client has already got its error.
 //! 5. **A cast is acknowledged before it is handled** ("at most once"), because a message that
 //!    kills the actor must not kill each incarnation after it. A cast that may be redelivered
 //!    (`redeliver`) is acknowledged afterwards.
-//! 6. **The process ends on the main thread**, with its panic or ending. The mailbox thread leaves
+//! 6. **The process ends on the main thread**, with its panic or ending. Another thread leaves
 //!    the reason (`panic`, the context's ending), sets `must_check`, and wakes the main thread
 //!    through that thread's own channel. The flag is set after the reason, so a main thread that
 //!    reads the flag finds the reason. The wake-up is sent after the flag, so the main thread does
 //!    not sleep for long.
 //!
-//! The mailbox thread must never wait for the main thread while it holds the state, because the
-//! main thread may be waiting for the state.
+//! No other thread may wait for the main thread while it holds the state, because the main thread
+//! may be waiting for the state.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Condvar, Mutex};
@@ -52,7 +54,7 @@ use crate::actor::worker::fair_mutex::FairMutex;
 use crate::actor::worker::reply_channels::{ReplyChannels, RingSessions};
 use crate::channel::{Receiver, Sender};
 use crate::diagnostics;
-use crate::error::{GetError, HandleError, PutTimeoutError, RecvError};
+use crate::error::{GetError, HandleError, PutTimeoutError, RecvError, SendError, is_starved};
 use crate::ipc::deadline::{Forever, WaitEnd};
 use crate::ipc::wire::Retry;
 use crate::queue::{Delivery, JoinableQueue};
@@ -63,11 +65,11 @@ const DRAIN_STEP: Duration = Duration::from_millis(20);
 
 struct Served<A> {
     actor: A,
-    /// Set once, when no more messages are to be handled.
+    /// No more messages are to be handled. Also set while one is.
     ended: bool,
 }
 
-/// The state that the two threads share.
+/// The state that the threads share.
 pub(in crate::actor) struct Incarnation<A: Actor> {
     served: FairMutex<Served<A>>,
     context: Context<A>,
@@ -76,7 +78,7 @@ pub(in crate::actor) struct Incarnation<A: Actor> {
     /// True once the marker that `drain` puts has come out of the mailbox.
     drained: Mutex<bool>,
     progress: Condvar,
-    /// A panic of the mailbox thread, which the main thread is to resume.
+    /// A panic of another thread, which the main thread is to resume.
     panic: Mutex<Option<Box<dyn std::any::Any + Send>>>,
     redeliver: u32,
     mailbox: JoinableQueue<MailboxItem<A::Message>>,
@@ -103,8 +105,12 @@ impl<A: Actor> Incarnation<A> {
         }
     }
 
+    pub(in crate::actor) fn context(&self) -> &Context<A> {
+        &self.context
+    }
+
     pub(in crate::actor) fn report_started(&self) {
-        self.report_checkpoint(&self.served.lock().actor);
+        self.report_checkpoint(&mut self.served.lock().actor);
         let _ = self.reports.send(Report::Started(Ok(())));
     }
 
@@ -145,13 +151,10 @@ impl<A: Actor> Incarnation<A> {
                 return Ok(());
             }
             let reply = match decoded {
-                Ok((chain, message)) => Ok(self.handle(&mut served.actor, chain, message)),
+                Ok((chain, message)) => Ok(self.handle(&mut served, chain, message)),
                 Err(error) if error.is_starved() => return Err(error),
                 Err(error) => Err(error.to_string()),
             };
-            // The message may have stopped the actor. The other thread may get the mutex before
-            // `finish` does, and must see that.
-            served.ended = self.ending_of_handler();
             rings.reply(ring, mark.slot, reply, &self.channels);
             return Ok(());
         }
@@ -185,7 +188,7 @@ impl<A: Actor> Incarnation<A> {
         Ok(())
     }
 
-    /// Returns the ending if the actor should end. Resumes a panic of the mailbox thread.
+    /// Returns the ending if the actor should end. Resumes a panic of another thread.
     fn ending(&self) -> Option<Ending> {
         if !self.context.inner.must_check() {
             return None;
@@ -203,13 +206,13 @@ impl<A: Actor> Incarnation<A> {
 
     fn finish(&self, ending: Ending) -> Ending {
         let mut served = self.served.lock();
-        // Checked again under the guard: the mailbox thread may have panicked since the last check.
+        // Checked again under the guard: another thread may have panicked since the last check.
         if let Some(panic) = lock(&self.panic).take() {
             resume_unwind(panic);
         }
         served.ended = true;
         served.actor.stop(&ending.clone().into());
-        self.report_checkpoint(&served.actor);
+        self.report_checkpoint(&mut served.actor);
         ending
     }
 
@@ -272,44 +275,93 @@ impl<A: Actor> Incarnation<A> {
         if !again {
             let _ = self.mailbox.task_done();
         }
-        let outcome = catch_unwind(AssertUnwindSafe(|| match item {
+        let handled = self.resume_on_main(|| match item {
             MailboxItem::Marker { generation } => {
                 *lock(&self.drained) |= generation == self.context.inner.generation;
                 self.progress.notify_all();
             }
             MailboxItem::Cast(message) => {
-                self.handle(&mut served.actor, Vec::new(), message);
+                self.handle(&mut served, Vec::new(), message);
             }
             MailboxItem::Call { header, generation, chain, message } => {
                 if generation == self.context.inner.generation {
-                    let reply = self.handle(&mut served.actor, chain, message);
+                    let reply = self.handle(&mut served, chain, message);
                     self.reply(header, Ok(reply));
                 }
             }
-        }));
-        if let Err(panic) = outcome {
-            served.ended = true;
-            *lock(&self.panic) = Some(panic);
-            self.context.inner.set_must_check();
-            self.context.inner.wake();
-            return false;
-        }
-        if again {
+        });
+        if handled && again {
             let _ = self.mailbox.task_done();
         }
-        served.ended = self.ending_of_handler();
+        served.ended |= !handled;
         !served.ended
     }
 
-    fn handle(&self, actor: &mut A, chain: CallChain, message: A::Message) -> A::Reply {
-        let reply = handling(chain, || actor.handle(message));
-        self.report_checkpoint(actor);
+    /// The timers' thread: handles the message of a timer that is due. Returns `false` if there must
+    /// not be another one after it.
+    pub(in crate::actor) fn serve_timer(&self) -> bool {
+        let mut served = self.served.lock();
+        if served.ended {
+            return false;
+        }
+        // Not before the mutex was taken: see `timers.rs`.
+        let Some(due) = self.context.timers.take_due(Instant::now()) else {
+            return true;
+        };
+        let handled = self.resume_on_main(|| {
+            self.handle(&mut served, Vec::new(), due.into_message());
+        });
+        served.ended |= !handled;
+        !served.ended
+    }
+
+    /// Runs a handler on a thread that is not the main one, which resumes its panic. Returns `false`
+    /// if it panicked.
+    fn resume_on_main(&self, handler: impl FnOnce()) -> bool {
+        let Err(panic) = catch_unwind(AssertUnwindSafe(handler)) else {
+            return true;
+        };
+        *lock(&self.panic) = Some(panic);
+        self.context.inner.set_must_check();
+        self.context.inner.wake();
+        false
+    }
+
+    fn handle(&self, served: &mut Served<A>, chain: CallChain, message: A::Message) -> A::Reply {
+        // Stays set if the handler panics: another thread may get the mutex before the process ends.
+        served.ended = true;
+        let reply = handling(chain, || served.actor.handle(message));
+        self.report_checkpoint(&mut served.actor);
+        // The message may have stopped the actor. Another thread may get the mutex next, before
+        // `finish`, and must find that out.
+        served.ended = self.ending_of_handler();
         reply
     }
 
-    fn report_checkpoint(&self, actor: &A) {
-        if let Some(checkpoint) = actor.checkpoint() {
-            let _ = self.reports.send(Report::Checkpoint(checkpoint.0));
+    /// Sends the checkpoint, if there is one. Its sender may have the reply to its call only once
+    /// the host has the checkpoint, and the actor may have forgotten that something changed: so a
+    /// process without descriptors or memory waits for some.
+    fn report_checkpoint(&self, actor: &mut A) {
+        let Some(checkpoint) = actor.checkpoint() else {
+            return;
+        };
+        let mut report = Report::Checkpoint(checkpoint.0);
+        let mut retry = Retry::default();
+        loop {
+            match self.reports.send(report) {
+                Err(SendError::Io(unsent, error)) if is_starved(&error) => {
+                    report = unsent;
+                    retry.pause(&error);
+                }
+                Err(SendError::Disconnected(_)) | Ok(()) => return,
+                Err(error) => {
+                    diagnostics::error(
+                        "offspring::actor",
+                        format_args!("a checkpoint is lost: {error}"),
+                    );
+                    return;
+                }
+            }
         }
     }
 

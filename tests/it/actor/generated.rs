@@ -135,7 +135,7 @@ fn it_is_supervised_as_any_actor_and_the_handle_stays() {
         ))
         .start()
         .unwrap();
-    let ledger = LedgerHandle::from(supervisor.actor::<Ledger>("ledger").unwrap());
+    let ledger: LedgerHandle = supervisor.handle("ledger").unwrap();
     for n in 1..=3 {
         assert_eq!(ledger.book("wages".to_owned(), 10).unwrap(), Ok(10 * n));
         let monitor = ledger.monitor().unwrap();

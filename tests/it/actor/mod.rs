@@ -4,9 +4,11 @@ mod address;
 mod answers;
 mod awaited;
 mod basics;
+mod checkpoint;
 mod death;
 mod generated;
 mod order;
+mod timers;
 
 use std::time::Duration;
 
@@ -194,7 +196,7 @@ impl Actor for Counter {
         }
     }
 
-    fn checkpoint(&self) -> Option<Checkpoint> {
+    fn checkpoint(&mut self) -> Option<Checkpoint> {
         self.saves.then(|| Checkpoint::new(&self.value).expect("a number encodes"))
     }
 }

@@ -19,7 +19,7 @@ fn child_specs() {
     );
     let supervisor = ChildSpec::supervisor("s", Supervisor::builder());
     assert!(format!("{supervisor:?}").contains("Infinity"));
-    assert!(format!("{:?}", Supervisor::builder()).contains("intensity: 1, period: 5s"));
+    assert!(format!("{:?}", Supervisor::builder()).contains("intensity: 3, period: 5s"));
 }
 
 #[offspring::test(timeout = "30s")]

@@ -1,6 +1,7 @@
 //! Supervisors with real processes and SIGKILL. The names in `otp` are those of OTP's own suite.
 
 mod dynamic;
+mod handles;
 mod nested;
 mod otp;
 mod races;

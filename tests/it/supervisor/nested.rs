@@ -72,7 +72,7 @@ fn tree_with_children_that_were_added() {
 fn a_nested_supervisor_that_gives_up_is_started_again_and_addresses_stay() {
     let stage = Stage::new();
     let inner = ChildSpec::supervisor("inner", stage.builder(&["b", "c"]).intensity(0));
-    let supervisor = Supervisor::builder().child(inner).start().unwrap();
+    let supervisor = Supervisor::builder().intensity(1).child(inner).start().unwrap();
     stage.wrote(&["start b", "start c"]);
     let b: ActorRef<Child> = supervisor.actor("inner/b").unwrap();
     let c: ActorRef<Child> = supervisor.actor("inner/c").unwrap();
