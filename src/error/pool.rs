@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use super::process::{LastLine, last_words};
 use super::{DecodeError, EncodeError, ExitReason, PanicReport, SpawnError};
 
 /// Why a pool was not built, or gave up.
@@ -47,7 +48,7 @@ pub enum PoolError {
         cause: SpawnError,
     },
     /// The initializer failed, or ended its process.
-    #[error("the initializer of worker `{worker}` (pid {pid}) failed: {message}")]
+    #[error("the initializer of worker `{worker}` (pid {pid}) failed: {message}{}", LastLine(.stderr))]
     Initializer {
         /// The name of the process.
         worker: String,
@@ -55,11 +56,14 @@ pub enum PoolError {
         pid: u32,
         /// The initializer's error, or how its process ended.
         message: String,
+        /// The end of what the process wrote to stderr, if it ended: see [`TaskError::stderr`].
+        stderr: String,
     },
     /// Idle workers kept ending by themselves, until the
     /// [restart limit](crate::PoolBuilder::restart_limit).
     #[error(
-        "worker `{worker}` (pid {pid}) ended while it was idle, like others before it: it {reason}"
+        "worker `{worker}` (pid {pid}) ended while it was idle, like others before it: it {reason}{}",
+        LastLine(last_words(.reason, .stderr))
     )]
     Ended {
         /// The name of the process.
@@ -68,6 +72,8 @@ pub enum PoolError {
         pid: u32,
         /// How it ended.
         reason: ExitReason,
+        /// The end of what it wrote to stderr: see [`TaskError::stderr`].
+        stderr: String,
     },
     /// The value of the initializer does not encode.
     #[error("cannot send the initializer to the workers: {0}")]
@@ -146,6 +152,33 @@ macro_rules! task_errors {
                 }
             }
 
+            /// Returns the last kilobyte that the task's process wrote to stderr, if it ended with the
+            /// task: the message of a failed allocation or of a C library, for example.
+            ///
+            /// Returns `None` if it wrote nothing, and if this process has not read it: it reads a
+            /// stderr that is [prefixed](crate::Stdio::prefixed), an option of
+            /// [`PoolBuilder::process`](crate::PoolBuilder::process). One that is inherited goes to
+            /// the terminal itself.
+            #[must_use]
+            pub fn stderr(&self) -> Option<&str> {
+                match self {
+                    $name::Died { stderr, .. }
+                    | $name::SetAside { stderr, .. }
+                    | $name::TimeLimit { stderr, .. } => {
+                        Some(stderr.as_str()).filter(|text| !text.is_empty())
+                    }
+                    _ => None,
+                }
+            }
+
+            /// Returns what stderr adds to the reason.
+            pub(super) fn last_words(&self) -> Option<&str> {
+                self.stderr().map(|stderr| match self.reason() {
+                    Some(reason) => last_words(reason, stderr),
+                    None => stderr,
+                })
+            }
+
             /// Returns whether the task was cancelled.
             #[must_use]
             pub fn is_cancelled(&self) -> bool {
@@ -159,7 +192,7 @@ macro_rules! task_errors {
             }
         }
 
-        debug_with_text! { $name { $($variant),* } }
+        debug_with_text! { [] $name { $($variant),* } last_words }
     };
     (@widen $base:ident $form:ident {
         $($(#[$variant_meta:meta])* $variant:ident {
@@ -209,7 +242,10 @@ task_errors! {
             report: Box<PanicReport>,
         }
         /// The process ended while the task ran in it. The pool replaced it.
-        #[error("task `{task}` died with its process `{worker}` (pid {pid}), which {reason}")]
+        #[error(
+            "task `{task}` died with its process `{worker}` (pid {pid}), which {reason}{}",
+            LastLine(last_words(.reason, .stderr))
+        )]
         Died {
             /// The name of the process.
             worker: Arc<str>,
@@ -217,10 +253,13 @@ task_errors! {
             pid: u32,
             /// How the process ended.
             reason: ExitReason,
+            /// The end of what it wrote to stderr: see [`stderr`](Self::stderr).
+            stderr: String,
         }
         /// The task was retried, and its process ended each time.
         #[error(
-            "task `{task}` is set aside: it ended {crashes} processes, the last one `{worker}` (pid {pid}), which {reason}"
+            "task `{task}` is set aside: it ended {crashes} processes, the last one `{worker}` (pid {pid}), which {reason}{}",
+            LastLine(last_words(.reason, .stderr))
         )]
         SetAside {
             /// How many processes ended while they ran the task.
@@ -231,10 +270,13 @@ task_errors! {
             pid: u32,
             /// How the last process ended.
             reason: ExitReason,
+            /// The end of what it wrote to stderr: see [`stderr`](Self::stderr).
+            stderr: String,
         }
         /// The task ran longer than its time limit. The pool killed and replaced its process.
         #[error(
-            "task `{task}` did not end within {limit:?}; its process `{worker}` (pid {pid}) was killed"
+            "task `{task}` did not end within {limit:?}; its process `{worker}` (pid {pid}) was killed{}",
+            LastLine(.stderr)
         )]
         TimeLimit {
             /// The name of the process.
@@ -243,6 +285,8 @@ task_errors! {
             pid: u32,
             /// The limit.
             limit: Duration,
+            /// The end of what it wrote to stderr: see [`stderr`](Self::stderr).
+            stderr: String,
         }
         /// The task was cancelled, before it began or while it ran.
         #[error("task `{task}` was cancelled")]
@@ -439,8 +483,24 @@ pub struct ShutdownError {
     pub grace: Duration,
 }
 
+impl PoolError {
+    /// Returns the last kilobyte that a worker wrote to stderr, if the pool gave up because of its
+    /// end. Returns `None` if it wrote nothing, and if this process has not read it: see
+    /// [`TaskError::stderr`].
+    #[must_use]
+    pub fn stderr(&self) -> Option<&str> {
+        match self {
+            PoolError::Ended { stderr, .. } | PoolError::Initializer { stderr, .. } => {
+                Some(stderr.as_str()).filter(|text| !text.is_empty())
+            }
+            PoolError::Spawn { cause, .. } => cause.stderr(),
+            _ => None,
+        }
+    }
+}
+
 debug_with_text! {
-    PoolError { InvalidOption, Spawn, Initializer, Ended, Encode, Closed, Io }
+    [] PoolError { InvalidOption, Spawn, Initializer, Ended, Encode, Closed, Io } stderr
 }
 
 debug_is_text! { [] ShutdownError }

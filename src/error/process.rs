@@ -205,7 +205,7 @@ fn telling_lines(stderr: &str) -> Vec<&str> {
 
 /// Returns the part of stderr to show beside the reason: none of it for a panic, whose message the
 /// reason already contains.
-fn last_words<'a>(reason: &ExitReason, stderr: &'a str) -> &'a str {
+pub(super) fn last_words<'a>(reason: &ExitReason, stderr: &'a str) -> &'a str {
     if matches!(reason, ExitReason::Panicked(_)) { "" } else { stderr }
 }
 

@@ -314,13 +314,13 @@ fn locks() {
 
 #[test]
 fn pools() {
-    let worker = name();
+    let (worker, quiet) = (name(), String::new);
     let pool = || PoolError::Spawn { worker: name(), cause: spawn() };
     check([
         PoolError::InvalidOption { option: "workers", problem: "is 0".to_owned() },
         pool(),
-        PoolError::Initializer { worker: name(), pid: PID, message: text() },
-        PoolError::Ended { worker, pid: PID, reason: reason() },
+        PoolError::Initializer { worker: name(), pid: PID, message: text(), stderr: quiet() },
+        PoolError::Ended { worker, pid: PID, reason: reason(), stderr: quiet() },
         PoolError::Encode(encode()),
         PoolError::Closed,
         PoolError::Io { act: "start a thread", cause: io() },
@@ -329,12 +329,20 @@ fn pools() {
     let (task, worker, pid) = ("square", Arc::from("pool-0"), PID);
     let worker = || Arc::clone(&worker);
     let report = || Box::new(PanicReport::new(text(), None, None, None));
+    let died = |reason, stderr| TaskError::Died { task, worker: worker(), pid, reason, stderr };
     let errors = || {
         [
             TaskError::Panicked { task, worker: worker(), pid, report: report() },
-            TaskError::Died { task, worker: worker(), pid, reason: reason() },
-            TaskError::SetAside { task, crashes: 3, worker: worker(), pid, reason: reason() },
-            TaskError::TimeLimit { task, worker: worker(), pid, limit: TIME },
+            died(reason(), quiet()),
+            TaskError::SetAside {
+                task,
+                crashes: 3,
+                worker: worker(),
+                pid,
+                reason: reason(),
+                stderr: quiet(),
+            },
+            TaskError::TimeLimit { task, worker: worker(), pid, limit: TIME, stderr: quiet() },
             TaskError::Cancelled { task },
             TaskError::Value { task, worker: worker(), pid, message: text() },
             TaskError::Output { task, worker: worker(), pid, message: text() },
@@ -349,6 +357,16 @@ fn pools() {
     check(errors());
     let timeout = TaskTimeoutError::Timeout { task, after: TIME };
     check(errors().map(TaskTimeoutError::from).into_iter().chain([timeout]));
+    // The last line of stderr, unless the reason has it; all of them where `main` prints the error.
+    let aborted = || ExitReason::Signaled { signal: 6, core_dumped: false };
+    let error = died(aborted(), "first\n\nlast\n".to_owned());
+    assert!(error.to_string().ends_with("(SIGABRT); its stderr ends with: last"), "{error}");
+    let lines = "; the last lines of its stderr:\n    first\n    last";
+    assert!(format!("{error:?}").ends_with(lines), "{error:?}");
+    assert!(format!("{:?}", Error::from(error.clone())).ends_with(lines));
+    assert_eq!(error.stderr(), Some("first\n\nlast\n"));
+    let panicked = died(ExitReason::Panicked(report()), "the message again".to_owned());
+    assert!(!format!("{panicked:?}").contains("again"), "{panicked:?}");
     [0, 1, 2, 5, 6, 7, 9, 11].iter().for_each(|&index| tells_cause(&errors()[index]));
     let submit = || {
         [

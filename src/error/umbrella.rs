@@ -85,7 +85,11 @@ impl Error {
         let join = self.downcast_ref::<JoinError>().and_then(JoinError::last_words);
         let timeout =
             self.downcast_ref::<JoinTimeoutError>().and_then(JoinTimeoutError::last_words);
-        spawn.or(join).or(timeout)
+        let pool = self.downcast_ref::<PoolError>().and_then(PoolError::stderr);
+        let task = self.downcast_ref::<TaskError>().and_then(TaskError::last_words);
+        let task_timeout =
+            self.downcast_ref::<TaskTimeoutError>().and_then(TaskTimeoutError::last_words);
+        spawn.or(join).or(timeout).or(pool).or(task).or(task_timeout)
     }
 }
 

@@ -46,6 +46,9 @@ pub enum PoolEvent {
         pid: u32,
         /// How it ended.
         reason: ExitReason,
+        /// The last kilobyte that it wrote to stderr, if this process has read that: see
+        /// [`TaskError::stderr`].
+        stderr: String,
     },
     /// A worker did not start. The pool tries again, up to the restart limit.
     StartFailed {

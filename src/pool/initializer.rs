@@ -7,7 +7,7 @@ use std::fmt;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use crate::error::{EncodeError, PoolError};
+use crate::error::{EncodeError, ExitReason, PoolError};
 use crate::ipc::catch::catch_panic;
 use crate::ipc::hub;
 use crate::ipc::wire::{self, EncodedValue, Envelope, Shape};
@@ -182,12 +182,10 @@ impl Initializer {
         process: &Process<()>,
         timeout: Option<Duration>,
     ) -> Result<(), PoolError> {
-        self.send(link).and_then(|()| self.wait(link, process, timeout)).map_err(|message| {
-            PoolError::Initializer {
-                worker: process.name().to_owned(),
-                pid: process.pid(),
-                message,
-            }
+        let sent = self.send(link).map_err(|message| (message, String::new()));
+        sent.and_then(|()| self.wait(link, process, timeout)).map_err(|(message, stderr)| {
+            let worker = process.name().to_owned();
+            PoolError::Initializer { worker, pid: process.pid(), message, stderr }
         })
     }
 
@@ -207,13 +205,15 @@ impl Initializer {
         Ok(())
     }
 
+    /// An error is a message, and the end of stderr if the process has ended.
     fn wait(
         &self,
         link: &ParentEnd,
         process: &Process<()>,
         timeout: Option<Duration>,
-    ) -> Result<(), String> {
-        let corrupt = |_| "its process wrote a corrupt reply";
+    ) -> Result<(), (String, String)> {
+        let alone = |message: String| (message, String::new());
+        let corrupt = |_| alone("its process wrote a corrupt reply".to_owned());
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         let is_over = || deadline.is_some_and(|deadline| deadline <= Instant::now());
         let mut replies = Replies::default();
@@ -241,14 +241,19 @@ impl Initializer {
             });
             sound.map_err(corrupt)?;
             match result {
-                Some(result) => return result,
+                Some(result) => return result.map_err(alone),
                 None if has_ended => {
-                    let reason = process.exit_reason();
-                    return Err(reason.map_or_else(String::new, |reason| format!("it {reason}")));
+                    let (reason, stderr) = process.end();
+                    let stderr = match reason {
+                        // Its message is in the reason.
+                        ExitReason::Panicked(_) => String::new(),
+                        _ => stderr,
+                    };
+                    return Err((format!("it {reason}"), stderr));
                 }
                 None if is_over() => {
                     let timeout = timeout.unwrap_or_default();
-                    return Err(format!("it did not return within {timeout:?}"));
+                    return Err(alone(format!("it did not return within {timeout:?}")));
                 }
                 None => {}
             }

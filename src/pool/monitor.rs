@@ -13,7 +13,7 @@ use std::sync::{Arc, Once};
 use std::time::{Duration, Instant};
 
 use crate::diagnostics;
-use crate::error::{ExitReason, PoolError, TaskError};
+use crate::error::{PoolError, TaskError};
 use crate::ipc::catch::catch_panic;
 use crate::ipc::ring::Corrupt;
 use crate::pool::batch::TaskRange;
@@ -22,7 +22,7 @@ use crate::pool::link::{self, Replies, Reply};
 use crate::pool::running::RunningWorker;
 use crate::pool::settings::Settings;
 use crate::pool::shared::PoolShared;
-use crate::pool::state::{NextStep, WorkerControl};
+use crate::pool::state::{NextStep, WorkerControl, WorkerEnd};
 use crate::pool::worker::PoolWorker;
 use crate::process::unix::ProcessBuilderExt;
 use crate::process::{Backend, ProcessBuilder, TaskFailure};
@@ -268,10 +268,11 @@ impl WorkerMonitor {
 
     /// Called when the process has ended, and all its replies have been taken.
     fn worker_exited(&self, worker: &RunningWorker) {
-        let process = worker.process();
-        let reason = process.exit_reason().unwrap_or(ExitReason::Unknown);
+        let pid = worker.process().pid();
+        let (reason, stderr) = worker.process().end();
+        let end = WorkerEnd { pid, reason, stderr };
         self.shared.change(|state, now, effects| {
-            state.worker_exited(self.index, process.pid(), reason, now, effects);
+            state.worker_exited(self.index, end, now, effects);
         });
     }
 

@@ -171,6 +171,14 @@ impl<T> Process<T> {
         self.record.clone()
     }
 
+    /// Waits for the end of the process. Returns how it ended, and the last kilobyte of its stderr as
+    /// far as this process has read it.
+    pub(crate) fn end(&self) -> (ExitReason, String) {
+        self.await_end(None);
+        let reason = self.record.exit_reason().unwrap_or(ExitReason::Unknown);
+        (reason, self.pipes.stderr_tail())
+    }
+
     /// Returns whether the process still runs.
     #[must_use]
     pub fn is_alive(&self) -> bool {

@@ -217,14 +217,14 @@ impl ParentPipes {
         }
     }
 
-    /// Waits until the relay has printed the last lines of a child that has ended. Returns the last
-    /// kilobyte of the child's stderr, if this process has read it: it reads a stderr that is
-    /// prefixed, or piped and collected by `join_with_output`.
+    /// Returns the last kilobyte of the child's stderr, if this process has read it: it reads a
+    /// stderr that is prefixed, or piped and collected by `join_with_output`.
     pub(super) fn stderr_tail(&self) -> String {
         let relayed = self.relayed.iter().find_map(|pipe| pipe.stderr_tail());
         relayed.unwrap_or_else(|| relay::tail_text(&self.captured[1]))
     }
 
+    /// Waits until the relay has printed the last lines of a child that has ended.
     pub(super) fn flush(&self, deadline: Option<Instant>) {
         // If the relay is blocked for one pipe, it is blocked for all: stop at the first timeout.
         self.relayed.iter().all(|pipe| pipe.flush(deadline));

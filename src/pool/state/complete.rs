@@ -22,6 +22,15 @@ use crate::sys;
 /// its process is suspended, or violates the protocol.
 const UNRESPONSIVE: Duration = Duration::from_secs(1);
 
+/// How a worker's process ended.
+#[derive(Clone, Debug)]
+pub(in crate::pool) struct WorkerEnd {
+    pub(in crate::pool) pid: u32,
+    pub(in crate::pool) reason: ExitReason,
+    /// The last kilobyte of its stderr, if this process has read that.
+    pub(in crate::pool) stderr: String,
+}
+
 impl<W: WorkerControl> State<W> {
     /// Called when the slot has a process, which has not run its initializer yet. Returns whether it
     /// replaces one.
@@ -189,8 +198,7 @@ impl<W: WorkerControl> State<W> {
     pub(in crate::pool) fn worker_exited(
         &mut self,
         index: usize,
-        pid: u32,
-        reason: ExitReason,
+        end: WorkerEnd,
         now: Instant,
         effects: &mut Effects<W>,
     ) {
@@ -205,10 +213,9 @@ impl<W: WorkerControl> State<W> {
         slot.worker = None;
         slot.status = SlotStatus::Starting;
         self.promote_spares();
-        effects.event(|| PoolEvent::WorkerEnded {
-            worker: worker.clone(),
-            pid,
-            reason: reason.clone(),
+        effects.event(|| {
+            let WorkerEnd { pid, reason, stderr } = end.clone();
+            PoolEvent::WorkerEnded { worker: worker.clone(), pid, reason, stderr }
         });
         let was_idle = begun.is_empty();
         let mut again = Vec::new();
@@ -221,16 +228,17 @@ impl<W: WorkerControl> State<W> {
                 range.crashes = crashes;
                 again.push(range);
             } else {
-                let process = (&worker, pid, &reason);
+                let process = (worker.clone(), end.clone());
                 let error = self.cause_of_end(&range, kill_reason, crashes, process);
                 effects.fail(range, error);
             }
         }
         again.extend(back);
         self.requeue(again);
-        if was_idle && !is_expected && !self.is_over() && !is_from_outside(&reason) {
+        if was_idle && !is_expected && !self.is_over() && !is_from_outside(&end.reason) {
             let worker = worker.to_string();
-            let error = PoolError::Ended { worker, pid, reason };
+            let WorkerEnd { pid, reason, stderr } = end;
+            let error = PoolError::Ended { worker, pid, reason, stderr };
             self.worker_failed(error, effects);
         }
         self.schedule(now, effects);
@@ -284,9 +292,9 @@ impl<W: WorkerControl> State<W> {
         range: &TaskRange,
         kill_reason: Option<KillReason>,
         crashes: u32,
-        (worker, pid, reason): (&Arc<str>, u32, &ExitReason),
+        (worker, end): (Arc<str>, WorkerEnd),
     ) -> TaskError {
-        let (task, worker, reason) = (range.name(), worker.clone(), reason.clone());
+        let (task, WorkerEnd { pid, reason, stderr }) = (range.name(), end);
         match kill_reason {
             Some(KillReason::Cancelled) => TaskError::Cancelled { task },
             Some(KillReason::TimeLimit) => TaskError::TimeLimit {
@@ -294,10 +302,13 @@ impl<W: WorkerControl> State<W> {
                 worker,
                 pid,
                 limit: range.batch.spec.timeout.unwrap_or_default(),
+                stderr,
             },
             None if matches!(self.phase, Phase::Stopped) => TaskError::Stopped { task },
-            None if crashes > 1 => TaskError::SetAside { task, crashes, worker, pid, reason },
-            None => TaskError::Died { task, worker, pid, reason },
+            None if crashes > 1 => {
+                TaskError::SetAside { task, crashes, worker, pid, reason, stderr }
+            }
+            None => TaskError::Died { task, worker, pid, reason, stderr },
         }
     }
 }

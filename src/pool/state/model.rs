@@ -469,8 +469,9 @@ impl World {
                 }
                 match reason {
                     Some(reason) => {
+                        let end = WorkerEnd { pid: worker.pid(), reason, stderr: String::new() };
                         self.change(|state, now, effects| {
-                            state.worker_exited(index, worker.pid(), reason, now, effects);
+                            state.worker_exited(index, end, now, effects);
                         });
                         lock(&worker.0).is_reaped = true;
                         self.next_step(index);

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use offspring::pool::PoolError;
+use offspring::pool::{PoolError, PoolEvent, TaskError};
 use offspring::unix::ProcessBuilderExt;
 use offspring::{Pool, SpawnError, Stdio};
 
@@ -177,4 +177,55 @@ fn a_start_may_take_as_long_as_is_set() {
         .unwrap();
     assert_eq!(pool.pids().len(), 20);
     assert!(pool.run(look::new()).unwrap().slot < 20);
+}
+
+#[offspring::worker]
+fn say_and_abort() {
+    eprintln!("the disk is full\nso it aborts");
+    std::process::abort();
+}
+
+#[offspring::worker]
+fn say_and_hang() {
+    eprintln!("waiting for the disk");
+    loop {
+        std::thread::park();
+    }
+}
+
+#[offspring::worker]
+fn say_and_leave() {
+    eprintln!("no licence");
+    std::process::exit(4);
+}
+
+#[offspring::test(timeout = "60s")]
+fn the_last_words_of_a_worker_are_in_the_error_and_in_the_event() {
+    let builder = || {
+        let pool = Pool::builder().workers(1).task_timeout(Duration::from_secs(2));
+        pool.process(|_, builder| builder.stderr(Stdio::prefixed()))
+    };
+    let pool = builder().build().unwrap();
+    let mut events = pool.events();
+    let error = pool.run(say_and_abort::new()).unwrap_err();
+    assert!(matches!(error, TaskError::Died { .. }), "{error}");
+    assert_eq!(error.stderr(), Some("the disk is full\nso it aborts\n"));
+    assert!(error.to_string().ends_with("; its stderr ends with: so it aborts"), "{error}");
+    let told = events.find_map(|event| match event {
+        PoolEvent::WorkerEnded { stderr, .. } => Some(stderr),
+        _ => None,
+    });
+    assert_eq!(told.as_deref(), error.stderr());
+    let error = pool.run(say_and_hang::new()).unwrap_err();
+    assert!(error.is_time_limit(), "{error}");
+    assert_eq!(error.stderr(), Some("waiting for the disk\n"));
+
+    let error = builder().initializer(say_and_leave::new()).build().unwrap_err();
+    assert!(matches!(error, PoolError::Initializer { .. }), "{error}");
+    assert_eq!(error.stderr(), Some("no licence\n"));
+    assert!(error.to_string().ends_with("; its stderr ends with: no licence"), "{error}");
+
+    // A stderr that goes elsewhere is not read.
+    let pool = Pool::new(1).unwrap();
+    assert_eq!(pool.run(say_and_abort::new()).unwrap_err().stderr(), None);
 }
