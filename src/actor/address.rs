@@ -242,16 +242,24 @@ impl<A: Actor> ActorRef<A> {
         // Finding the mailbox has a time limit of its own: a first `try_cast` must not fail because
         // of it.
         let patience = timeout.max(ANSWER_WITHIN);
+        let actor = || self.name().to_owned();
         let mailbox = match self.connection.mailbox(&Deadline::after(patience)) {
             Ok(Some(mailbox)) => mailbox,
             Ok(None) => {
-                let unknown = format!(
+                let cause = format!(
                     "the process that started it did not answer within {patience:?} (is it suspended?)"
                 );
-                return Err(CastError::Io(message, unknown));
+                return Err(CastError::Io { actor: actor(), message, cause });
             }
-            Err(CallError::Down { reason, .. }) => return Err(CastError::Down(message, reason)),
-            Err(error) => return Err(CastError::Io(message, error.to_string())),
+            Err(CallError::Down { reason, .. }) => {
+                return Err(CastError::Down { actor: actor(), message, reason });
+            }
+            Err(CallError::Io { message: cause, .. }) => {
+                return Err(CastError::Io { actor: actor(), message, cause });
+            }
+            Err(error) => {
+                return Err(CastError::Io { actor: actor(), message, cause: error.to_string() });
+            }
         };
         match put_within(mailbox, MailboxItem::Cast(message), &limit) {
             Ok(()) => {
@@ -263,9 +271,10 @@ impl<A: Actor> ActorRef<A> {
     }
 
     fn cast_error(&self, error: PutTimeoutError<MailboxItem<A::Message>>) -> CastError<A::Message> {
+        let actor = self.name().to_owned();
         match error {
             PutTimeoutError::Timeout(item) | PutTimeoutError::Abandoned(item) => {
-                CastError::Full(item.into_message())
+                CastError::Full { actor, message: item.into_message() }
             }
             PutTimeoutError::Closed(item) => {
                 // The host closes the mailbox just before it publishes why.
@@ -274,17 +283,18 @@ impl<A: Actor> ActorRef<A> {
                         ActorStatus::Down { reason, .. } => Some(reason.clone()),
                         _ => None,
                     });
-                CastError::Down(
-                    item.into_message(),
-                    reason.ok().flatten().unwrap_or(DownReason::OwnerGone),
-                )
+                let reason = reason.ok().flatten().unwrap_or(DownReason::OwnerGone);
+                CastError::Down { actor, message: item.into_message(), reason }
             }
             PutTimeoutError::Disconnected(item) => {
-                CastError::Down(item.into_message(), DownReason::OwnerGone)
+                let reason = DownReason::OwnerGone;
+                CastError::Down { actor, message: item.into_message(), reason }
             }
-            PutTimeoutError::Encode(item, error) => CastError::Encode(item.into_message(), error),
+            PutTimeoutError::Encode(item, cause) => {
+                CastError::Encode { actor, message: item.into_message(), cause }
+            }
             PutTimeoutError::Handle(item, error) => {
-                CastError::Io(item.into_message(), error.to_string())
+                CastError::Io { actor, message: item.into_message(), cause: error.to_string() }
             }
         }
     }

@@ -263,8 +263,8 @@ impl CallError {
 ///     log.line("hello".to_owned())?;
 ///     log.stop();
 ///     match log.line("too late".to_owned()) {
-///         Err(CastError::Full(_)) => println!("it does not keep up: try again later"),
-///         Err(CastError::Down(LogMessage::Line { text }, reason)) => {
+///         Err(CastError::Full { .. }) => println!("it does not keep up: try again later"),
+///         Err(CastError::Down { message: LogMessage::Line { text }, reason, .. }) => {
 ///             println!("`{text}` was not logged: the log {reason}")
 ///         }
 ///         other => panic!("{other:?}"),
@@ -276,49 +276,91 @@ impl CallError {
 #[non_exhaustive]
 pub enum CastError<M> {
     /// The mailbox was full until the timeout.
-    #[error("cannot cast: the mailbox of the actor is full")]
-    Full(M),
+    #[error("cannot cast to actor `{actor}`: its mailbox is full")]
+    Full {
+        /// Name of the actor.
+        actor: String,
+        /// The message.
+        message: M,
+    },
     /// The actor is down for good.
-    #[error("cannot cast: the actor is down: it {1}")]
-    Down(M, DownReason),
+    #[error("cannot cast to actor `{actor}`, which is down: it {reason}")]
+    Down {
+        /// Name of the actor.
+        actor: String,
+        /// The message.
+        message: M,
+        /// How the actor ended.
+        reason: DownReason,
+    },
     /// The message does not encode.
-    #[error("cannot cast the message: {1}")]
-    Encode(M, EncodeError),
+    #[error("cannot cast to actor `{actor}`: {cause}")]
+    Encode {
+        /// Name of the actor.
+        actor: String,
+        /// The message.
+        message: M,
+        /// The cause.
+        cause: EncodeError,
+    },
     /// An operation of the system failed, or the process that started the actor does not answer.
-    #[error("cannot cast: {1}")]
-    Io(M, String),
+    #[error("cannot cast to actor `{actor}`: {cause}")]
+    Io {
+        /// Name of the actor.
+        actor: String,
+        /// The message.
+        message: M,
+        /// The operation and its error.
+        cause: String,
+    },
 }
 
 impl<M> CastError<M> {
     /// Returns the message.
     pub fn into_inner(self) -> M {
-        match self {
-            CastError::Full(message)
-            | CastError::Down(message, _)
-            | CastError::Encode(message, _)
-            | CastError::Io(message, _) => message,
-        }
+        self.split().1
     }
 
     pub(super) fn without_value(self) -> CastError<()> {
+        self.split().0
+    }
+
+    fn split(self) -> (CastError<()>, M) {
         match self {
-            CastError::Full(_) => CastError::Full(()),
-            CastError::Down(_, reason) => CastError::Down((), reason),
-            CastError::Encode(_, cause) => CastError::Encode((), cause),
-            CastError::Io(_, message) => CastError::Io((), message),
+            CastError::Full { actor, message } => (CastError::Full { actor, message: () }, message),
+            CastError::Down { actor, message, reason } => {
+                (CastError::Down { actor, message: (), reason }, message)
+            }
+            CastError::Encode { actor, message, cause } => {
+                (CastError::Encode { actor, message: (), cause }, message)
+            }
+            CastError::Io { actor, message, cause } => {
+                (CastError::Io { actor, message: (), cause }, message)
+            }
+        }
+    }
+
+    /// Returns the name of the actor.
+    #[must_use]
+    pub fn actor(&self) -> &str {
+        match self {
+            CastError::Full { actor, .. }
+            | CastError::Down { actor, .. }
+            | CastError::Encode { actor, .. }
+            | CastError::Io { actor, .. } => actor,
         }
     }
 
     /// Returns whether the actor is down for good, so that no later cast can succeed.
     #[must_use]
     pub fn is_end(&self) -> bool {
-        matches!(self, CastError::Down(..))
+        matches!(self, CastError::Down { .. })
     }
 
     /// Returns whether the mailbox was full.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        matches!(self, CastError::Full(_))
+        matches!(self, CastError::Full { .. })
     }
 }
 

@@ -405,10 +405,10 @@ fn actors() {
     [1, 2, 4, 5, 6, 7].iter().for_each(|&index| tells_cause(&call[index]));
     check(call);
     let cast = [
-        CastError::Full(Item),
-        CastError::Down(Item, DownReason::Died(reason())),
-        CastError::Encode(Item, encode()),
-        CastError::Io(Item, text()),
+        CastError::Full { actor: name(), message: Item },
+        CastError::Down { actor: name(), message: Item, reason: DownReason::Died(reason()) },
+        CastError::Encode { actor: name(), message: Item, cause: encode() },
+        CastError::Io { actor: name(), message: Item, cause: text() },
     ];
     cast[1..].iter().for_each(tells_cause);
     check(cast);

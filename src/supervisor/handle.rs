@@ -266,6 +266,7 @@ impl Supervisor {
     ///
     /// Panics if the supervisor gives up. The process then counts as failed, and a supervisor above
     /// it can react.
+    #[track_caller]
     pub fn run(self) {
         if current().depth() > 0 {
             let outbox = self.outbox.clone();

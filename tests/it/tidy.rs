@@ -157,6 +157,24 @@ fn unsafe_code_stands_where_memory_is() {
 }
 
 #[test]
+fn a_function_that_documents_a_panic_blames_its_caller() {
+    let mut count = 0;
+    for (path, text) in sources() {
+        for after in text.split("# Panics\n").skip(1) {
+            let item: Vec<_> =
+                after.lines().map(str::trim).skip_while(|line| line.starts_with("//")).collect();
+            let signature = item.iter().position(|line| line.contains("fn ")).unwrap();
+            let attributes = &item[..signature];
+            let file = path.display();
+            let named = item[signature];
+            assert!(attributes.contains(&"#[track_caller]"), "{file}: `{named}`");
+            count += 1;
+        }
+    }
+    assert!(count > 10, "{count}");
+}
+
+#[test]
 fn only_one_file_calls_the_logger_about_this_crate() {
     const MACROS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "log"];
     for (path, text) in sources() {

@@ -108,6 +108,7 @@ fn enter(entry: Entry) {
 ///
 /// Panics if the body does not end within `limit`. If the body panics, panics with the same
 /// payload.
+#[track_caller]
 pub fn with_deadline<R: Send + 'static>(
     path: &'static str,
     limit: Duration,

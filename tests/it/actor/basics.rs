@@ -110,6 +110,8 @@ fn a_full_mailbox_holds_casts_back() {
     let since = Instant::now();
     let error = counter.cast_timeout(Message::Add(1), SHORT).unwrap_err();
     assert!(error.is_full() && since.elapsed() >= SHORT);
+    let text = format!("cannot cast to actor `{}`: its mailbox is full", counter.name());
+    assert_eq!((error.to_string(), error.actor()), (text, counter.name()));
     assert!(matches!(error.into_inner(), Message::Add(1)));
     free.close().unwrap();
     assert_eq!(counter.call(Message::Get).unwrap().number(), taken as u64);
@@ -203,7 +205,7 @@ fn a_stopped_actor_is_down_for_all_clients() {
     assert!(error.is_end() && !error.is_timeout());
     let error = address.cast(Message::Get).unwrap_err();
     assert!(
-        matches!(&error, CastError::Down(_, DownReason::Shutdown)) && error.is_end(),
+        matches!(&error, CastError::Down { reason: DownReason::Shutdown, .. }) && error.is_end(),
         "{error}"
     );
 }

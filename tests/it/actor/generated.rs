@@ -100,9 +100,11 @@ fn the_handle_has_the_methods_and_travels() {
     ledger.stop();
     assert_eq!(log.get_timeout(LONG).unwrap(), "was asked to stop at 0");
     assert!(matches!(ledger.sum(), Err(CallError::Down { .. })));
-    let Err(CastError::Down(LedgerMessage::Clear {}, DownReason::Shutdown)) = ledger.clear() else {
+    let Err(CastError::Down { actor, message: LedgerMessage::Clear {}, reason }) = ledger.clear()
+    else {
         panic!("the message comes back")
     };
+    assert_eq!((actor.as_str(), reason), (ledger.name(), DownReason::Shutdown));
 }
 
 #[offspring::test(timeout = "20s")]
