@@ -2,7 +2,7 @@
 //! program has one logger.
 
 use std::sync::{Mutex, Once};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use log::{Level, LevelFilter};
 use offspring::process::LogTarget;
@@ -55,6 +55,10 @@ impl log::Log for Collector {
     fn log(&self, record: &log::Record<'_>) {
         if record.target() == "slow" {
             drop(SLOW.lock().unwrap());
+        }
+        if record.target() == "file" {
+            // A logger that takes its time for each record.
+            std::thread::sleep(Duration::from_micros(20));
         }
         let mut values = Vec::new();
         record.key_values().visit(&mut Values(&mut values)).unwrap();
@@ -182,10 +186,25 @@ fn flood(count: u64) {
     }
 }
 
+/// Waits until the records about dropped ones, of those from `before` on, tell of this many. They
+/// come from another thread, a moment later.
+fn await_dropped(before: usize, count: u64) {
+    let dropped = || {
+        let told = SEEN.lock().unwrap();
+        let told = told[before..].iter().filter(|seen| seen.target == "offspring::logs");
+        told.map(|seen| seen.text.split(' ').next().unwrap().parse::<u64>().unwrap()).sum::<u64>()
+    };
+    while dropped() < count {
+        std::thread::yield_now();
+    }
+    assert_eq!(dropped(), count);
+}
+
 #[offspring::test(timeout = "60s")]
 fn records_that_come_too_fast_are_counted_and_nobody_waits() {
     let _turn = turn();
     const COUNT: u64 = 20_000;
+    let (before, since) = (SEEN.lock().unwrap().len(), Instant::now());
     let held = SLOW.lock().unwrap();
     let process = ProcessBuilder::new().name("flood").spawn(flood::new(COUNT)).unwrap();
     // It ends although nobody takes its records.
@@ -194,16 +213,64 @@ fn records_that_come_too_fast_are_counted_and_nobody_waits() {
     process.join().unwrap();
     let seen = seen_of("flood").len() as u64;
     assert!(seen > 100 && seen < COUNT, "{seen}");
-    // The record about them comes from another thread, a moment later.
-    let dropped = || {
-        let told = SEEN.lock().unwrap();
-        let told = told.iter().filter(|seen| seen.target == "offspring::logs");
-        told.map(|seen| seen.text.split(' ').next().unwrap().parse::<u64>().unwrap()).sum::<u64>()
-    };
-    while seen + dropped() < COUNT {
-        std::thread::yield_now();
+    await_dropped(before, COUNT - seen);
+    let told = SEEN.lock().unwrap();
+    let lines = told[before..].iter().filter(|seen| seen.target == "offspring::logs").count();
+    // One in a second, and one for the join.
+    assert!(lines as u64 <= 2 + since.elapsed().as_secs(), "{lines} lines about dropped records");
+}
+
+/// Logs in a burst; every hundredth record is an error.
+#[offspring::worker]
+fn burst(count: u64) {
+    for n in 0..count {
+        let level = if n % 100 == 0 { Level::Error } else { Level::Info };
+        log::log!(target: "file", level, "{n}: {}", "x".repeat(100));
     }
-    assert_eq!(seen + dropped(), COUNT);
+}
+
+#[offspring::test(timeout = "60s")]
+fn errors_in_a_burst_are_kept_and_all_records_if_wanted() {
+    let _turn = turn();
+    const COUNT: u64 = 20_000;
+    let seen = |name: &str, logs| {
+        let before = SEEN.lock().unwrap().len();
+        let process = ProcessBuilder::new().name(name).logs(logs).spawn(burst::new(COUNT)).unwrap();
+        process.join().unwrap();
+        let seen = seen_of(name);
+        await_dropped(before, COUNT - seen.len() as u64);
+        let errors = seen.iter().filter(|seen| seen.level == Level::Error).count();
+        (seen.len() as u64, errors as u64)
+    };
+    let (all, errors) = seen("lossy", LogTarget::Parent);
+    assert_eq!(errors, COUNT / 100);
+    assert!(all < COUNT, "the logger kept up, so this shows nothing");
+    assert_eq!(seen("lossless", LogTarget::ParentLossless), (COUNT, COUNT / 100));
+}
+
+#[offspring::worker]
+fn complain(count: u64) -> Duration {
+    let start = Instant::now();
+    for n in 0..count {
+        log::error!(target: "slow", "{n}: {}", "x".repeat(100));
+    }
+    start.elapsed()
+}
+
+#[offspring::test(timeout = "60s")]
+fn a_logger_that_is_stuck_holds_a_child_up_once() {
+    let _turn = turn();
+    const COUNT: u64 = 20_000;
+    let before = SEEN.lock().unwrap().len();
+    let held = SLOW.lock().unwrap();
+    let process = ProcessBuilder::new().name("complainer").spawn(complain::new(COUNT)).unwrap();
+    offspring::wait_any(&[&process]).unwrap();
+    drop(held);
+    // It waited for a second, and not for each of them.
+    assert!(process.join().unwrap() >= Duration::from_secs(1));
+    let seen = seen_of("complainer").len() as u64;
+    assert!(seen < COUNT);
+    await_dropped(before, COUNT - seen);
 }
 
 #[offspring::worker]

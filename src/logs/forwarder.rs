@@ -20,11 +20,17 @@ struct Forwarder {
     level: AtomicU64,
     sent: AtomicU64,
     dropped: AtomicU64,
-    /// How many dropped records have been reported.
-    reported: Mutex<u64>,
+    reported: Mutex<Reported>,
     /// How many of the sent records have been passed to the logger.
     handled: Mutex<u64>,
     progress: Condvar,
+}
+
+/// The last report of dropped records.
+#[derive(Default)]
+struct Reported {
+    dropped: u64,
+    at: Option<Instant>,
 }
 
 static FORWARDER: Service<Forwarder> = Service::new("offspring-logs");
@@ -32,13 +38,17 @@ static FORWARDER: Service<Forwarder> = Service::new("offspring-logs");
 /// How long `join` waits while the logger makes no progress, for example because it is blocked.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// In a flood, a report of each loss would take the logger's time for more records.
+const REPORT_EVERY: Duration = Duration::from_secs(1);
+
 /// The sink for one more child.
-pub(super) fn sink() -> Result<LogSink, CreateError> {
+pub(super) fn sink(waits: log::LevelFilter) -> Result<LogSink, CreateError> {
     let forwarder = forwarder()?;
     forwarder.update_level();
     Ok(LogSink::Parent {
         records: forwarder.records.clone(),
         level: forwarder.level.clone(),
+        waits: waits as u64,
         sent: forwarder.sent.clone(),
         dropped: forwarder.dropped.clone(),
     })
@@ -54,7 +64,7 @@ fn forwarder() -> Result<&'static Forwarder, CreateError> {
                 level: number()?,
                 sent: number()?,
                 dropped: number()?,
-                reported: Mutex::new(0),
+                reported: Mutex::default(),
                 handled: Mutex::new(0),
                 progress: Condvar::new(),
             };
@@ -85,7 +95,7 @@ pub(super) fn drain(deadline: Option<Instant>) {
         }
     }
     drop(handled);
-    forwarder.report_dropped();
+    forwarder.report_dropped(Duration::ZERO);
 }
 
 impl Forwarder {
@@ -93,11 +103,16 @@ impl Forwarder {
         self.level.store(log::max_level() as u64, Ordering::Relaxed);
     }
 
-    fn report_dropped(&self) {
+    /// Reports what was dropped since the last report, unless that was less than `pause` ago.
+    fn report_dropped(&self, pause: Duration) {
         let dropped = self.dropped.load(Ordering::SeqCst);
-        let before = std::mem::replace(&mut *lock(&self.reported), dropped);
-        if dropped > before {
-            let count = dropped - before;
+        let mut reported = lock(&self.reported);
+        let is_due = reported.at.is_none_or(|at| at.elapsed() >= pause);
+        let count = dropped.saturating_sub(reported.dropped);
+        if count > 0 && is_due {
+            *reported = Reported { dropped, at: Some(Instant::now()) };
+            // Before the logger is called, which is user code.
+            drop(reported);
             diagnostics::warn(
                 "offspring::logs",
                 format_args!(
@@ -108,7 +123,7 @@ impl Forwarder {
     }
 
     fn handled(&self) {
-        self.report_dropped();
+        self.report_dropped(REPORT_EVERY);
         *lock(&self.handled) += 1;
         self.progress.notify_all();
     }

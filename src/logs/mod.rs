@@ -2,8 +2,9 @@
 //!
 //! A child sends its records through a channel to its parent. The parent maps the channel's memory
 //! too, so a record that was sent survives the death of the child. In the parent one thread,
-//! started with the first child that needs it, passes the records to the program's logger. A slow
-//! logger never blocks a child: when the channel is full, records are dropped and counted.
+//! started with the first child that needs it, passes the records to the program's logger. When the
+//! channel is full, records are dropped and counted; errors and warnings wait for room, but for no
+//! logger that is stuck.
 //!
 //! The level that the parent wants is a word in shared memory, so suppressing a record costs one
 //! load. The `log` crate does not report changes of `log::max_level`. So the parent updates the
@@ -29,6 +30,8 @@ enum LogSink {
         records: Sender<record::LogMessage>,
         /// The most verbose level that the parent wants.
         level: AtomicU64,
+        /// The most verbose level that waits for room.
+        waits: u64,
         /// How many records all children have sent, and how many they have dropped.
         sent: AtomicU64,
         dropped: AtomicU64,
@@ -53,12 +56,15 @@ fn prepare(child: &NewChild<'_>) -> Option<EncodedValue> {
         _ if level == log::LevelFilter::Off => return None,
         LogTarget::Off => return None,
         LogTarget::Stderr => LogSink::Stderr { level: level as u64 },
-        LogTarget::Parent => {
-            forwarder::sink().inspect_err(|error| not_forwarded(child, error)).ok()?
-        }
+        LogTarget::Parent => sink(child, log::LevelFilter::Warn)?,
+        LogTarget::ParentLossless => sink(child, log::LevelFilter::Trace)?,
     };
     let encoded = wire::encode(&sink, Shape::Own);
     encoded.inspect_err(|error| not_forwarded(child, error)).ok()
+}
+
+fn sink(child: &NewChild<'_>, waits: log::LevelFilter) -> Option<LogSink> {
+    forwarder::sink(waits).inspect_err(|error| not_forwarded(child, error)).ok()
 }
 
 fn not_forwarded(child: &NewChild<'_>, error: &dyn std::error::Error) {

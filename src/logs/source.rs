@@ -3,22 +3,29 @@
 use std::cell::Cell;
 use std::io::Write;
 use std::sync::Mutex;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::LogSink;
 use super::record::{self, LogMessage, LogRecord};
+use crate::channel::Sender;
 use crate::error::TrySendError;
 use crate::process::current;
 
 /// How often a child asks for an update of the wanted level.
 const ASK_EVERY: Duration = Duration::from_secs(1);
 
+/// How long a record waits for room that must not be dropped.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 struct ChildLogger {
     sink: LogSink,
     name: String,
     pid: u32,
     asked: Mutex<Instant>,
+    /// A record has waited in vain: the parent's logger is stuck. Others wait again once there was
+    /// room for one.
+    is_stuck: AtomicBool,
 }
 
 thread_local! {
@@ -34,6 +41,7 @@ pub(super) fn install(sink: LogSink) {
         name: current.name().to_owned(),
         pid: current.pid(),
         asked: Mutex::new(Instant::now()),
+        is_stuck: AtomicBool::new(false),
     };
     if log::set_boxed_logger(Box::new(logger)).is_ok() {
         // The wanted level may change later, so the shared word decides instead.
@@ -66,18 +74,35 @@ impl ChildLogger {
     }
 
     fn send(&self, record: &log::Record<'_>) {
-        let LogSink::Parent { records, sent, dropped, .. } = &self.sink else {
+        let LogSink::Parent { records, sent, dropped, waits, .. } = &self.sink else {
             return self.print(record);
         };
         let message = LogMessage::Record(LogRecord::new(record, &self.name, self.pid));
-        let count = match records.try_send(message) {
-            // Counted after it is sent, so that a parent never waits for a record that was counted
-            // but lost.
-            Ok(()) => sent,
-            Err(TrySendError::Full(_)) => dropped,
+        let waits = record.level() <= record::level_of(*waits);
+        let is_sent = match records.try_send(message) {
+            Ok(()) => true,
+            Err(TrySendError::Full(message)) => waits && self.wait_for_room(records, message),
             Err(_) => return self.print(record),
         };
+        if is_sent {
+            self.is_stuck.store(false, Ordering::Relaxed);
+        }
+        // Counted after it is sent, so that a parent never waits for a record that was counted but
+        // lost.
+        let count = if is_sent { sent } else { dropped };
         count.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Returns whether the record was sent.
+    fn wait_for_room(&self, records: &Sender<LogMessage>, message: LogMessage) -> bool {
+        if self.is_stuck.load(Ordering::Relaxed) {
+            return false;
+        }
+        let is_sent = records.send_timeout(message, PATIENCE).is_ok();
+        if !is_sent {
+            self.is_stuck.store(true, Ordering::Relaxed);
+        }
+        is_sent
     }
 
     fn print(&self, record: &log::Record<'_>) {

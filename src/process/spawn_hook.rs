@@ -36,8 +36,15 @@ use crate::ipc::wire::{self, CheckedReceiver, CheckedSender, EncodedValue, Envel
 pub enum LogTarget {
     /// The parent's logger, with the child's name and pid. If the parent has no logger, the child
     /// has none either.
+    ///
+    /// Records that arrive faster than the logger takes them are dropped, and their number is
+    /// logged, at most once a second. Errors and warnings wait for room instead; after a second in
+    /// which there was none, the logger is taken for stuck, and they are dropped, too.
     #[default]
     Parent,
+    /// Like [`Parent`](LogTarget::Parent), and all records wait for room as errors do: nothing is
+    /// lost in a burst, and a child is as slow as the logger.
+    ParentLossless,
     /// The child's own stderr, each record on one line.
     Stderr,
     /// Nowhere: the child has no logger, unless its worker installs one.
@@ -48,6 +55,7 @@ impl fmt::Display for LogTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             LogTarget::Parent => "parent",
+            LogTarget::ParentLossless => "parent, lossless",
             LogTarget::Stderr => "stderr",
             LogTarget::Off => "off",
         })
