@@ -161,11 +161,7 @@ impl<M: Send + 'static> Timers<M> {
     }
 
     /// Returns the timer, and whether its thread runs.
-    pub(crate) fn once(
-        self: &Arc<Self>,
-        after: Duration,
-        message: M,
-    ) -> (Timer, io::Result<()>) {
+    pub(crate) fn once(self: &Arc<Self>, after: Duration, message: M) -> (Timer, io::Result<()>) {
         self.add(after, Due::Once(message))
     }
 

@@ -48,7 +48,8 @@ pub enum SpawnError {
         /// The type, or its name if it has one.
         worker: &'static str,
     },
-    /// Two worker types have the same name.
+    /// Another worker type has the same name, and the same place in the source: a macro made both.
+    /// Types of one name in different places, as in two versions of a crate, are told apart.
     #[error(
         "two workers are called `{name}` ({first} and {second}): give one another name with `#[offspring(name = \"...\")]` beside its derive"
     )]

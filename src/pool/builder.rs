@@ -194,6 +194,9 @@ impl PoolBuilder {
     /// Sets how long a task may run, counted from its beginning. After that its process is killed
     /// and replaced, and the task ends with
     /// [`TaskError::TimeLimit`](crate::pool::TaskError::TimeLimit). Default: no limit.
+    ///
+    /// Programs that the task has started, and that are still children of its process, are killed
+    /// with it. The same goes for a task that is cancelled, and for [`Pool::kill`].
     pub fn task_timeout(mut self, limit: Duration) -> PoolBuilder {
         self.settings.task_timeout = Some(limit);
         self

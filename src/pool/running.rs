@@ -93,7 +93,7 @@ impl WorkerControl for RunningWorker {
     }
 
     fn kill(&self) {
-        self.process().kill();
+        self.process().kill_with_programs();
     }
 
     fn ring(&self) {

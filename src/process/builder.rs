@@ -5,6 +5,7 @@
 //! resources, then the process. So most errors occur before there is a process, and those after the
 //! exec end it: see `parent::starting`.
 
+use std::any::TypeId;
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -140,8 +141,8 @@ impl ProcessBuilder {
     ///
     /// The parent's level and filters apply, even if they change later. Records carry the
     /// key-values `process` and `pid`. When [`join`](Process::join) returns, the parent's logger
-    /// has all records that the child logged before its end, however it ended. Records that arrive
-    /// faster than the parent's logger takes them are dropped, and their number is logged.
+    /// has all records that the child logged before its end, however it ended, unless they came
+    /// faster than it takes them: [`LogTarget`] says what happens then.
     ///
     /// The child's own logger is installed before its worker runs. A worker that installs one
     /// itself needs [`LogTarget::Off`].
@@ -300,16 +301,14 @@ impl ProcessBuilder {
     ///
     /// Returns a [`SpawnError`], whose text names the mistake and its remedy. After an error there
     /// is no process, no zombie and no file. Mistakes of the program (no `init`, worker not
-    /// registered, two workers with one name, bad options, a value that does not encode) are found
-    /// before a process is started.
+    /// registered, bad options, a value that does not encode) are found before a process is started.
     pub fn spawn<W: ProcessWorker>(self, worker: W) -> Result<Process<W::Output>, SpawnError> {
         let entry = entry::entry().ok_or(SpawnError::NotInitialized)?;
-        let registered = W::worker_name();
-        registry::check(registered)?;
+        let registered = registry::key(TypeId::of::<W>(), W::worker_name())?;
         if exit::is_exiting() {
             return Err(SpawnError::Exiting);
         }
-        let identity = self.identity(registered)?;
+        let identity = self.identity(W::worker_name())?;
         self.check()?;
         // Before the child exists: when the child ends, the reaper must be running, and if this
         // program exits, the hook must be installed.
@@ -526,6 +525,9 @@ fn start_error(cause: io::Error, command: &Command, limits: &[Limit]) -> SpawnEr
             problem: format!("cannot be passed to a process: {cause}"),
         };
     }
+    if cause.kind() == io::ErrorKind::NotFound && !sys::has_proc() {
+        return SpawnError::Io { act: "start this program, which needs /proc".into(), cause };
+    }
     let program = Path::new(command.get_program()).display();
     let act = match command.get_current_dir() {
         Some(directory) if !directory.is_dir() => {
@@ -553,7 +555,12 @@ fn unwatched(name: &str, mut child: Child, cause: io::Error) -> SpawnError {
     }
     let _ = child.kill();
     let _ = child.wait();
-    SpawnError::io("watch the new process")(cause)
+    SpawnError::io(match cause.raw_os_error() {
+        Some(sys::NO_SUCH_CALL) => {
+            "watch the new process (is this valgrind, or an emulator? It needs Linux 5.4; with OFFSPRING_BACKEND=inline, workers are threads)"
+        }
+        _ => "watch the new process",
+    })(cause)
 }
 
 /// Rejects names that the system would accept but split at the wrong `=`.

@@ -1,8 +1,11 @@
 //! The workers of this program, found by name, because the address of a function is not valid in
 //! another process.
+//!
+//! Types with the same name, such as those of two versions of a crate, are told apart by their places
+//! in the source: the author of the program could not rename them.
 
 use std::any::TypeId;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::OnceLock;
 
 use crate::error::SpawnError;
@@ -30,6 +33,11 @@ impl Registration {
     fn place(&self) -> String {
         format!("{}:{}", self.file, self.line)
     }
+
+    /// The key of a worker that has its name in common with others.
+    fn key_with_place(&self) -> String {
+        format!("{} at {}", (self.name)(), self.place())
+    }
 }
 
 /// Not public API: the path of a test with `#[offspring::test]`, with its crate. libtest runs it by
@@ -51,39 +59,44 @@ pub(super) fn a_test() -> Option<&'static str> {
 }
 
 struct Registry {
-    by_name: HashMap<&'static str, &'static Registration>,
-    /// Sorted by name, so that a worker has the same index in all processes of the program. The
-    /// index is its number.
-    numbered: Vec<(&'static str, &'static Registration)>,
-    duplicate: Option<(&'static str, String, String)>,
+    /// Sorted by key, so that a worker has the same index in all processes of the program. The index
+    /// is its number.
+    workers: Vec<(String, &'static Registration)>,
+    /// Of all workers whose key is theirs alone.
+    numbers: HashMap<TypeId, u32>,
     fingerprint: u64,
 }
 
 fn registry() -> &'static Registry {
     static REGISTRY: OnceLock<Registry> = OnceLock::new();
     REGISTRY.get_or_init(|| {
-        let mut by_name: HashMap<&'static str, &'static Registration> = HashMap::new();
-        let mut duplicate = None;
-        let mut fingerprint =
-            wire::fingerprint(concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION")));
-        for registration in inventory::iter::<Registration> {
-            let name = (registration.name)();
-            match by_name.insert(name, registration) {
-                None => {
-                    // A sum, because the linker chooses the order of the registrations.
-                    let entry = format!("{name} {:?}", registration.layout);
-                    fingerprint = fingerprint.wrapping_add(wire::fingerprint(&entry));
-                }
-                Some(earlier) if (earlier.type_id)() != (registration.type_id)() => {
-                    duplicate = Some((name, earlier.place(), registration.place()));
-                }
-                Some(_) => {}
+        // A type that is registered twice is one worker.
+        let mut types = HashSet::new();
+        let all = inventory::iter::<Registration>.into_iter();
+        let all: Vec<_> = all.filter(|worker| types.insert((worker.type_id)())).collect();
+        let mut namesakes: HashMap<&'static str, usize> = HashMap::new();
+        for worker in &all {
+            *namesakes.entry((worker.name)()).or_default() += 1;
+        }
+        let key = |worker: &'static Registration| match namesakes[(worker.name)()] {
+            1 => ((worker.name)().to_owned(), worker),
+            _ => (worker.key_with_place(), worker),
+        };
+        let mut workers: Vec<(String, &'static Registration)> = all.into_iter().map(key).collect();
+        workers.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+        let mut numbers = HashMap::new();
+        for (index, (key, worker)) in workers.iter().enumerate() {
+            let beside = [index.wrapping_sub(1), index + 1].map(|beside| workers.get(beside));
+            if !beside.into_iter().flatten().any(|(other, _)| other == key) {
+                numbers.insert((worker.type_id)(), index as u32);
             }
         }
-        let mut numbered: Vec<(&'static str, &'static Registration)> =
-            by_name.iter().map(|(name, worker)| (*name, *worker)).collect();
-        numbered.sort_unstable_by_key(|&(name, _)| name);
-        Registry { by_name, numbered, duplicate, fingerprint }
+        let entries = workers.iter().map(|(key, worker)| format!("{key} {:?}", worker.layout));
+        let own = concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION"));
+        let texts = entries.chain([own.to_owned()]);
+        let fingerprint =
+            texts.fold(0, |sum: u64, text| sum.wrapping_add(wire::fingerprint(&text)));
+        Registry { workers, numbers, fingerprint }
     })
 }
 
@@ -92,46 +105,58 @@ pub(super) fn fingerprint() -> u64 {
     registry().fingerprint
 }
 
-/// Checks that a child will find the worker with this name.
-pub(super) fn check(name: &'static str) -> Result<(), SpawnError> {
-    let registry = registry();
-    if let Some((name, first, second)) = &registry.duplicate {
-        return Err(SpawnError::DuplicateWorker {
-            name,
-            first: first.clone(),
-            second: second.clone(),
-        });
-    }
-    if registry.by_name.contains_key(name) {
-        Ok(())
-    } else {
-        Err(SpawnError::NotRegistered { worker: name })
+/// The number of a worker, for [`find_number`] in another process of this program.
+pub(super) fn number(worker: TypeId, name: &'static str) -> Result<u32, SpawnError> {
+    registry().numbers.get(&worker).copied().ok_or_else(|| why_not(worker, name))
+}
+
+#[cold]
+fn why_not(worker: TypeId, name: &'static str) -> SpawnError {
+    let all = &registry().workers;
+    let own = all.iter().find(|(_, entry)| (entry.type_id)() == worker);
+    let namesake = own.and_then(|(own_key, own)| {
+        let is_namesake = |entry: &Registration| (entry.type_id)() != worker;
+        all.iter()
+            .find(|(key, entry)| key == own_key && is_namesake(entry))
+            .map(|other| (own, other))
+    });
+    match namesake {
+        // Even their places are the same: a macro made both.
+        Some((own, (_, other))) => {
+            SpawnError::DuplicateWorker { name, first: own.place(), second: other.place() }
+        }
+        None => SpawnError::NotRegistered { worker: name },
     }
 }
 
-/// Returns the actor type that the worker with this name runs, if it runs one.
-pub(crate) fn actor_of(name: &str) -> Option<&'static str> {
-    let registration = registry().by_name.get(name)?;
-    (registration.actor)()
+/// Returns what a child will find the worker by.
+pub(super) fn key(worker: TypeId, name: &'static str) -> Result<&'static str, SpawnError> {
+    let number = number(worker, name)?;
+    Ok(&registry().workers[number as usize].0)
 }
 
-/// Returns how to run the worker with this name.
-pub(super) fn find(name: &str) -> Option<RunWorker> {
-    // A child asks once, so it would not pay to build the map.
+/// Returns the worker with this key. A child asks once, so it would not pay to build the registry.
+fn by_key(key: &str) -> Option<&'static Registration> {
     let mut all = inventory::iter::<Registration>.into_iter();
-    all.find(|registration| (registration.name)() == name).map(|registration| registration.run)
+    all.find(|worker| match key.strip_prefix((worker.name)()) {
+        Some("") => true,
+        Some(_) => worker.key_with_place() == key,
+        None => false,
+    })
 }
 
-/// Returns the number of the worker with this name, for [`find_number`] in another process of this
-/// program.
-pub(super) fn number(name: &'static str) -> Result<u32, SpawnError> {
-    check(name)?;
-    let number = registry().numbered.binary_search_by_key(&name, |&(name, _)| name);
-    number.map(|number| number as u32).map_err(|_| SpawnError::NotRegistered { worker: name })
+/// Returns the actor type that the worker with this key runs, if it runs one.
+pub(crate) fn actor_of(key: &str) -> Option<&'static str> {
+    (by_key(key)?.actor)()
+}
+
+/// Returns how to run the worker with this key.
+pub(super) fn find(key: &str) -> Option<RunWorker> {
+    by_key(key).map(|worker| worker.run)
 }
 
 /// Returns how to perform the worker with this number as a task.
 pub(crate) fn find_number(number: u32) -> Option<Perform> {
-    let (_, registration) = registry().numbered.get(number as usize)?;
+    let (_, registration) = registry().workers.get(number as usize)?;
     Some(registration.perform)
 }

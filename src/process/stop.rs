@@ -138,6 +138,12 @@ impl<T> Process<T> {
         self.record.kill_tree();
     }
 
+    /// Kills it with the programs that it has started, for those that do so by themselves: at the
+    /// time limit of a task, for example.
+    pub(crate) fn kill_with_programs(&self) {
+        self.record.kill_with_programs();
+    }
+
     /// Detaches the process: it outlives this one, and the end of the program neither stops it nor
     /// waits for it.
     ///

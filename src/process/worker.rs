@@ -136,7 +136,7 @@ impl Registration {
 
 /// Returns the number of a worker in this program.
 pub(crate) fn number<W: ProcessWorker>() -> Result<u32, SpawnError> {
-    registry::number(W::worker_name())
+    registry::number(TypeId::of::<W>(), W::worker_name())
 }
 
 /// Registers worker types. A program needs it for each instance of a generic type that it spawns.

@@ -47,7 +47,7 @@ impl<T: serde::Serialize + serde::de::DeserializeOwned + 'static> WorkerProcess<
                     // This process lacks a resource for a moment. That is not the worker's fault.
                     Err(RecvTimeoutError::Io(error)) => retry.pause(&error),
                     Err(RecvTimeoutError::Timeout) => {
-                        self.process.kill();
+                        self.process.kill_with_programs();
                         let _ = self.process.join();
                         return DownReason::Hung { limit };
                     }

@@ -345,7 +345,7 @@ impl ActorRecord {
     pub(in crate::actor) fn kill_hung(&self, limit: Duration) {
         if let Some(running) = &mut self.state().running {
             running.hung = Some(limit);
-            running.process.kill();
+            running.process.kill_with_programs();
         }
     }
 

@@ -4,6 +4,9 @@
 //! its thread-locals, so it uses signals, locks and condition variables only, and nothing of
 //! ipc-channel. Whatever needs more is done by the reaper's thread, which still runs, like the
 //! hub's: a child may need a queue of this process in order to end.
+//!
+//! The waits have no limit. So the program lets go of its handlers of SIGINT and SIGTERM first: a
+//! handler that calls `exit` may never return, and nobody else would look at a second Ctrl-C.
 
 use std::io;
 use std::process;
@@ -84,6 +87,7 @@ extern "C" fn at_exit() {
         return;
     }
     exit_limit::suspend();
+    sys::stop_handling_interrupts();
     wait_for_children();
     exit_limit::begin();
 }

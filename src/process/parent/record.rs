@@ -273,6 +273,17 @@ impl ChildRecord {
         });
     }
 
+    /// Like [`kill_tree`](ChildRecord::kill_tree), but as fast as `kill` if it has no children. One
+    /// that it starts at this very moment may be left.
+    pub(in crate::process) fn kill_with_programs(&self) {
+        let has_some = self.with_live(|_| sys::may_have_children(self.pid));
+        if has_some == Some(true) {
+            self.kill_tree();
+        } else {
+            self.kill(KillCause::Kill);
+        }
+    }
+
     pub(in crate::process) fn detach(&self) {
         self.detached.store(true, Ordering::SeqCst);
         self.with_live(|live| live.detach());

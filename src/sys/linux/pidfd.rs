@@ -28,6 +28,8 @@ pub(crate) enum WaitStatus {
 
 /// The error of [`Pidfd::of`] for a child whose status was taken.
 pub(crate) const NO_SUCH_PROCESS: i32 = libc::ESRCH;
+/// The error of a system, or of a tool in its place, that does not know the call.
+pub(crate) const NO_SUCH_CALL: i32 = libc::ENOSYS;
 
 /// A process, held by a pidfd. No signal can reach an unrelated process that got the same pid
 /// later, and no such process is mistaken for this one.

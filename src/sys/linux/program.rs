@@ -19,6 +19,11 @@ pub(crate) fn this_program() -> Command {
     command
 }
 
+/// Whether /proc is mounted.
+pub(crate) fn has_proc() -> bool {
+    std::fs::exists("/proc/self").unwrap_or(true)
+}
+
 /// Returns what distinguishes the running executable file from others.
 pub(crate) fn image_identity() -> io::Result<[u64; 4]> {
     let file = std::fs::metadata("/proc/self/exe")?;

@@ -68,32 +68,59 @@ pub(crate) fn reset_signals() {
 /// group, and the parent decides what it means. Installs a handler, because an ignored signal
 /// stays ignored in the programs that this one starts.
 fn shrug_off_interrupts() {
-    extern "C" fn nothing(_: libc::c_int, _: *mut libc::siginfo_t, _: *mut libc::c_void) {}
     // SAFETY: the handler does nothing, which is always safe.
     unsafe { handle_if_default(libc::SIGINT, nothing) };
+}
+
+extern "C" fn nothing(_: libc::c_int, _: *mut libc::siginfo_t, _: *mut libc::c_void) {}
+
+/// Gives SIGINT and SIGTERM their default back, at the end of a program that handled them: it may
+/// have to wait, on the very thread that its handler wakes. A worker that leaves these signals to
+/// its parent goes on doing so.
+pub(crate) fn stop_handling_interrupts() {
+    for signal in [libc::SIGINT, libc::SIGTERM] {
+        // SAFETY: reads a disposition into plain data, and sets the default in place of a handler.
+        // The handler may run one last time on another thread, as it always might.
+        unsafe {
+            let mut action: libc::sigaction = std::mem::zeroed();
+            if libc::sigaction(signal, std::ptr::null(), &mut action) != 0 {
+                continue;
+            }
+            let own = [nothing as Handler as usize, end_if_from_parent as Handler as usize];
+            if action.sa_sigaction != libc::SIG_IGN && !own.contains(&action.sa_sigaction) {
+                libc::signal(signal, libc::SIG_DFL);
+                // A program that reads its signals from a descriptor blocks them.
+                let mut set = std::mem::zeroed();
+                libc::sigemptyset(&mut set);
+                libc::sigaddset(&mut set, signal);
+                libc::pthread_sigmask(libc::SIG_UNBLOCK, &set, std::ptr::null_mut());
+            }
+        }
+    }
 }
 
 /// Makes SIGTERM and SIGHUP do nothing unless this process's parent sends them. A signal that has a
 /// handler or is ignored stays as it is. The programs that this one starts get the default.
 pub(crate) fn shield_from_outside() {
-    extern "C" fn end_if_from_parent(
-        signal: libc::c_int,
-        info: *mut libc::siginfo_t,
-        _: *mut libc::c_void,
-    ) {
-        // SAFETY: the system passes a valid `siginfo_t`, in which `kill` and `pidfd_send_signal`
-        // set the sender's pid. All of these calls are allowed in a handler. The signal is blocked
-        // until the handler returns; only then does it end the process.
-        unsafe {
-            if (*info).si_code == libc::SI_USER && (*info).si_pid() == libc::getppid() {
-                libc::signal(signal, libc::SIG_DFL);
-                libc::raise(signal);
-            }
-        }
-    }
     for signal in [libc::SIGTERM, libc::SIGHUP] {
         // SAFETY: see the handler.
         unsafe { handle_if_default(signal, end_if_from_parent) };
+    }
+}
+
+extern "C" fn end_if_from_parent(
+    signal: libc::c_int,
+    info: *mut libc::siginfo_t,
+    _: *mut libc::c_void,
+) {
+    // SAFETY: the system passes a valid `siginfo_t`, in which `kill` and `pidfd_send_signal`
+    // set the sender's pid. These calls are all allowed in a handler. The signal is blocked
+    // until the handler returns, and then ends the process.
+    unsafe {
+        if (*info).si_code == libc::SI_USER && (*info).si_pid() == libc::getppid() {
+            libc::signal(signal, libc::SIG_DFL);
+            libc::raise(signal);
+        }
     }
 }
 

@@ -142,6 +142,16 @@ fn stands_still(pid: i32) -> bool {
     })
 }
 
+/// Returns whether a process, which must not be reaped meanwhile, may have children.
+pub(crate) fn may_have_children(pid: u32) -> bool {
+    // What cannot be read is taken for one that has some: a system may be built without these lists.
+    let has_some = |thread: fs::DirEntry| {
+        fs::read(thread.path().join("children")).map_or(true, |children| !children.is_empty())
+    };
+    fs::read_dir(format!("/proc/{pid}/task"))
+        .map_or(true, |mut threads| threads.any(|thread| thread.map_or(true, has_some)))
+}
+
 pub(in crate::sys) fn processes() -> impl Iterator<Item = i32> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())

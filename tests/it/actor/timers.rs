@@ -174,8 +174,8 @@ fn ticks_that_a_suspended_actor_misses_are_not_made_up_for() {
 /// Whether the thread of the timers is there, and sleeps.
 fn timers_sleep(pid: u32) -> bool {
     let threads = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
-    let mut stats = threads
-        .filter_map(|thread| std::fs::read_to_string(thread.ok()?.path().join("stat")).ok());
+    let mut stats =
+        threads.filter_map(|thread| std::fs::read_to_string(thread.ok()?.path().join("stat")).ok());
     stats.any(|stat| stat.contains("(offspring-timer") && stat.contains(") S "))
 }
 

@@ -1,14 +1,15 @@
 //! The end of a pool that other threads still use.
 
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use offspring::Pool;
 use offspring::pool::{PoolError, PoolEvent, SubmitError, TaskError};
+use offspring::{Pool, Sender, channel};
 
 use super::{eventually_sleeps, thread_id};
-use crate::support::eventually;
+use crate::support::{eventually, is_running};
 
 #[offspring::worker]
 fn add_one(n: u64) -> u64 {
@@ -134,4 +135,31 @@ fn tasks_with_a_time_limit_do_not_wait_for_a_worker_that_is_suspended_while_idle
         assert_eq!(task.join().unwrap(), n as u64 + 1);
     }
     pool.kill();
+}
+
+#[offspring::worker]
+fn run_a_program(pid: Sender<u32>) {
+    let mut program = Command::new("sleep").arg("1000").spawn().unwrap();
+    pid.send(program.id()).unwrap();
+    program.wait().unwrap();
+}
+
+#[offspring::test(timeout = "60s")]
+fn the_programs_of_a_task_end_with_it() {
+    let (sender, pids) = channel().unwrap();
+    let ends = |how: &str, pool: &Pool, end: &dyn Fn(&Pool)| {
+        let task = pool.submit(run_a_program::new(sender.clone())).unwrap();
+        let program = pids.recv().unwrap();
+        end(pool);
+        if how == "cancel" {
+            task.cancel();
+        }
+        assert!(task.join().is_err(), "{how}");
+        eventually(how, || !is_running(program));
+    };
+    let limited = Pool::builder().workers(1).task_timeout(Duration::from_millis(200));
+    ends("time limit", &limited.build().unwrap(), &|_| ());
+    let pool = Pool::new(1).unwrap();
+    ends("cancel", &pool, &|_| ());
+    ends("kill", &pool, &Pool::kill);
 }

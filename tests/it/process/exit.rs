@@ -1,13 +1,14 @@
 //! The end of a process that has children: daemons are stopped, the others waited for.
 
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use offspring::sync::Event;
-use offspring::{ExitReason, Pool, ProcessBuilder, Queue, SpawnError, Stdio};
+use offspring::{ExitReason, Pool, ProcessBuilder, Queue, Sender, SpawnError, Stdio, channel};
 use serde::{Deserialize, Serialize};
 
 use super::stage::{FOREVER, Lines, answer, sleeper};
-use crate::support::is_running;
+use crate::support::{eventually, is_running};
 
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 enum Way {
@@ -189,6 +190,53 @@ fn the_time_of_its_children_is_not_the_time_of_an_exit() {
     assert!(process.join_timeout(Duration::from_millis(200)).unwrap_err().is_timeout());
     event.set();
     process.join().unwrap();
+}
+
+#[offspring::worker]
+fn rest() {
+    std::thread::sleep(FOREVER);
+}
+
+extern "C" fn ignore(_: libc::c_int) {}
+
+static POOL: OnceLock<Pool> = OnceLock::new();
+
+/// What a handler of Ctrl-C does, or with `by_pool` one that leaves a pool in a static. Handles the
+/// signal in a way that does not end the program.
+#[offspring::worker]
+fn exit_beside_what_never_ends(signal: i32, by_pool: bool, exiting: Sender<u32>) {
+    // SAFETY: the handler does nothing.
+    unsafe { libc::signal(signal, ignore as extern "C" fn(libc::c_int) as usize) };
+    if by_pool {
+        let pool = POOL.get_or_init(|| Pool::new(1).unwrap());
+        drop(pool.submit(rest::new()).unwrap());
+        exiting.send(pool.pids()[0]).unwrap();
+    } else {
+        let child = ProcessBuilder::new().daemon(false).spawn(rest::new()).unwrap();
+        exiting.send(child.pid()).unwrap();
+    }
+    std::thread::spawn(|| std::process::exit(130));
+    std::thread::sleep(FOREVER);
+}
+
+#[offspring::test(timeout = "60s")]
+fn a_second_ctrl_c_ends_a_program_that_waits_at_its_end() {
+    for (signal, by_pool) in [(libc::SIGINT, true), (libc::SIGINT, false), (libc::SIGTERM, false)] {
+        let (sender, exiting) = channel().unwrap();
+        let process = exit_beside_what_never_ends::spawn(signal, by_pool, sender).unwrap();
+        let child = exiting.recv().unwrap();
+        eventually("a second one ends it", || {
+            if process.is_alive() {
+                // SAFETY: it sends a signal to a child.
+                unsafe { libc::kill(process.pid() as i32, signal) };
+            }
+            !process.is_alive()
+        });
+        let reason = process.join().unwrap_err().reason().cloned();
+        let Some(ExitReason::Signaled { signal: by, .. }) = reason else { panic!("{reason:?}") };
+        assert_eq!(by, signal);
+        eventually("what it waited for ends with it", || !is_running(child));
+    }
 }
 
 /// Forks without exec, as code of the host may do. The copy must leave our children alone, and has

@@ -168,8 +168,10 @@ macro_rules! worker_named_by_environment {
         }
 
         impl ProcessWorker for $worker {
-            type Output = ();
-            fn run(self) {}
+            type Output = String;
+            fn run(self) -> String {
+                stringify!($worker).to_owned()
+            }
         }
 
         offspring::register!($worker);
@@ -178,29 +180,36 @@ macro_rules! worker_named_by_environment {
 
 worker_named_by_environment! { One }
 worker_named_by_environment! { Two }
+// The place of a registration in a macro is that of its call.
+worker_named_by_environment! { Three Four }
 
+/// Like two versions of one crate in one program.
 #[offspring::test]
-#[ignore = "run by `two_workers_of_one_name_are_an_error_of_every_start`"]
-fn inner_with_duplicates() {
+#[ignore = "run by `two_workers_of_one_name_are_told_apart_by_their_places`"]
+fn inner_with_namesakes() {
     if is_inner() {
-        for error in [One.spawn().unwrap_err(), answer::spawn().unwrap_err()] {
+        assert_eq!(One.spawn().unwrap().join().unwrap(), "One");
+        assert_eq!(Two.spawn().unwrap().join().unwrap(), "Two");
+        let pool = offspring::Pool::new(1).unwrap();
+        assert_eq!(pool.run(Two).unwrap(), "Two");
+        assert_eq!(pool.run(One).unwrap(), "One");
+        // Those that cannot be told apart are an error of their own starts, and of no others.
+        for error in [Three.spawn().unwrap_err(), Four.spawn().unwrap_err()] {
             let SpawnError::DuplicateWorker { name, first, second } = &error else {
                 panic!("{error:?}")
             };
-            assert_eq!(*name, "the same name");
-            assert!(
-                first != second
-                    && [first, second].iter().all(|place| place.contains("process/image.rs:")),
-                "{error}"
-            );
+            assert_eq!((*name, first), ("the same name", second));
+            assert!(first.contains("process/image.rs:"), "{error}");
         }
+        assert!(pool.run(Four).is_err());
+        assert_eq!(answer::spawn().unwrap().join().unwrap(), 42);
     }
 }
 
-#[offspring::test(timeout = "20s")]
-fn two_workers_of_one_name_are_an_error_of_every_start() {
+#[offspring::test(timeout = "60s")]
+fn two_workers_of_one_name_are_told_apart_by_their_places() {
     passes(
-        inner_program(&binary(), "process::image::inner_with_duplicates")
+        inner_program(&binary(), "process::image::inner_with_namesakes")
             .env("OFFSPRING_TEST_NAMES", "same"),
     );
 }

@@ -28,6 +28,7 @@ pub(crate) mod signals;
 mod start;
 mod stdio;
 mod stop;
+mod surroundings;
 mod terminal;
 mod tree;
 mod unix;

@@ -107,7 +107,7 @@ fn a_name_is_registered_with_the_handle_and_free_when_it_is_down() {
     assert!(matches!(open(), Err(StartError::NameTaken { .. })));
     drop(spec);
     let (spec, _child) = open().unwrap();
-    Supervisor::builder().child(spec).start().unwrap();
+    drop(Supervisor::builder().child(spec).start().unwrap());
 }
 
 #[offspring::test(timeout = "20s")]
