@@ -11,11 +11,12 @@ use std::time::Instant;
 use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
-    SendAncillaryBuffer, SendAncillaryMessage, SendFlags, Shutdown, SocketFlags, SocketType, recv,
-    recvmsg, sendmsg, shutdown, socketpair,
+    AddressFamily, RecvAncillaryBuffer, RecvFlags, ReturnFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, Shutdown, SocketFlags, SocketType, recv, recvmsg, sendmsg,
+    shutdown, socketpair,
 };
 
+use super::peek::{clear_peek_offset, peek_with_descriptors};
 use super::poll::{is_ready, poll_until, retry};
 
 /// Closes the connection of a socket, whoever else has a descriptor of it. The other end can still
@@ -85,9 +86,6 @@ impl From<Errno> for RecvEnd {
 
 /// Packets of up to this many bytes are seen whole before they are taken.
 const SHORT: usize = 256;
-/// The most descriptors that the system sends with one packet (`SCM_MAX_FD`).
-const FDS_MAX: usize = 253;
-
 /// Receives one packet; waits for it until `deadline` if there is one. `accept` is called with the
 /// packet's length and its first bytes.
 ///
@@ -130,31 +128,32 @@ fn look(
     begin: &mut [u8],
     deadline: Option<Instant>,
 ) -> Result<(usize, Vec<OwnedFd>, bool), RecvEnd> {
-    let mut flags = RecvFlags::PEEK | RecvFlags::TRUNC | RecvFlags::CMSG_CLOEXEC;
     // Without a deadline, the call itself waits.
-    flags.set(RecvFlags::DONTWAIT, deadline.is_some());
+    let waits = deadline.is_none();
+    let mut was_ready = false;
     loop {
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS_MAX))];
-        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-        match recvmsg(socket, &mut [IoSliceMut::new(begin)], &mut ancillary, flags) {
+        match peek_with_descriptors(socket, begin, waits) {
             Ok(packet) => {
-                let fds = rights(&mut ancillary);
                 // An empty packet looks like the end of the stream.
-                let is_end = packet.bytes == 0
+                let is_end = packet.length == 0
                     && is_ready(&mut [PollFd::from_borrowed_fd(socket, PollFlags::RDHUP)])
                         .map_err(RecvEnd::Io)?;
                 return if is_end {
                     Err(RecvEnd::Gone)
                 } else {
-                    Ok((packet.bytes, fds, packet.flags.contains(ReturnFlags::CTRUNC)))
+                    Ok((packet.length, packet.fds, packet.is_cut))
                 };
             }
             Err(Errno::AGAIN) => {
+                if was_ready {
+                    clear_peek_offset(socket);
+                }
                 let is_over = deadline.is_some_and(|deadline| deadline <= Instant::now());
                 let readable = &mut [PollFd::from_borrowed_fd(socket, PollFlags::IN)];
                 if is_over || !poll_until(readable, deadline).map_err(RecvEnd::Io)? {
                     return Err(RecvEnd::Timeout);
                 }
+                was_ready = true;
             }
             // A reset means that the other end was closed before it had read everything. What it
             // sent before can still be read.
@@ -175,15 +174,6 @@ fn take(socket: BorrowedFd<'_>, bytes: &mut [u8]) -> Result<Option<usize>, RecvE
             Err(error) => return Err(error.into()),
         }
     }
-}
-
-fn rights(ancillary: &mut RecvAncillaryBuffer<'_>) -> Vec<OwnedFd> {
-    let messages = ancillary.drain();
-    let rights = messages.filter_map(|message| match message {
-        RecvAncillaryMessage::ScmRights(fds) => Some(fds),
-        _ => None,
-    });
-    rights.flatten().collect()
 }
 
 /// Returns the beginning of the next packet and leaves it in the socket; `None` if there is no
