@@ -27,10 +27,12 @@
 //! # A process that is stopped while it holds the latch
 //!
 //! The other processes cannot take the latch from it, since it may continue at any time, and they
-//! cannot do without the latch. Three rules limit the harm:
+//! cannot do without the latch. Four rules limit the harm:
 //!
 //! - A call with a deadline ends at most twice [`GRACE`] after it. What the call had announced in
 //!   its record is withdrawn later, by the hub's thread of its process ([`withdraw`]).
+//! - The release of a permit or a read lock waits for the latch for at most [`RELEASE`]. Then the
+//!   hub's thread does it later, too ([`give_back`]).
 //! - A repair that does not get the latch is tried again by the hub's thread, until it succeeds.
 //! - An operation that can be one atomic step needs no latch: the end of a write lock, the breaking
 //!   of a barrier, the end of a wait for a condition variable.
@@ -42,7 +44,7 @@ use std::time::{Duration, Instant};
 use crate::error::SyncError;
 use crate::failpoints;
 use crate::ipc::deadline::{Deadline, TimeLimit, WaitEnd, Waited};
-use crate::ipc::hub::{self, SESSIONS_MAX};
+use crate::ipc::hub::{self, OWNER, SESSIONS_MAX};
 use crate::ipc::region::Region;
 use crate::sync::object::{Object, Primitive};
 use crate::sync::thread_number;
@@ -69,6 +71,10 @@ const PATIENCE: Duration = Duration::from_micros(200);
 /// longer.
 pub(super) const GRACE: Duration = Duration::from_millis(20);
 
+/// How long the release of something waits for the latch, before it is left to the hub's thread: as
+/// long as a `try_` call waits.
+const RELEASE: Duration = Duration::from_secs(1);
+
 /// A held latch.
 pub(super) struct Latch<'a> {
     region: &'a Region,
@@ -82,6 +88,16 @@ impl<'a> Latch<'a> {
     #[inline]
     fn held(region: &'a Region, me: u32) -> Latch<'a> {
         Latch { region, me, turn: region.number::<AtomicU32>(TURN).load(Ordering::Acquire) }
+    }
+
+    /// Takes the latch if it is free and no thread waits for it.
+    #[inline]
+    pub(super) fn try_take(region: &'a Region, me: u32) -> Option<Latch<'a>> {
+        if !word::try_lock(region.number(LATCH), me) {
+            return None;
+        }
+        failpoints::point("latch.taken");
+        Some(Latch::held(region, me))
     }
 
     /// Takes the latch, and blocks for it until the limit.
@@ -121,6 +137,11 @@ impl<'a> Latch<'a> {
     ) -> Waited<Latch<'a>, SyncError, L> {
         let me = object.me(limit)?;
         Latch::take(&object.region, me, limit)
+    }
+
+    /// The words of the object.
+    pub(super) fn region(&self) -> &'a Region {
+        self.region
     }
 
     /// Returns the thread that holds the latch.
@@ -282,11 +303,46 @@ pub(super) fn notify_all(region: &Region) {
 /// Called when the thread's time is over. If the thread does not get the latch soon, the hub's
 /// thread does this later.
 pub(super) fn withdraw<P: Primitive>(object: &Arc<Object<P>>, me: u32, field: usize, sum: usize) {
-    let subtract = move |region: &Region, me, patience| {
+    now_or_later(object, me, GRACE, move |latch| {
+        latch.add(field, sum, -1);
+        latch.release(true);
+    });
+}
+
+/// Gives back something of this process under the latch, which was not free at once.
+///
+/// If the latch stays held, `release` runs on the hub's thread later. Until then this process's
+/// record says that it holds what it has given back. That is safe: others wait a little longer, and
+/// if this process dies, the repair releases it.
+#[cold]
+pub(super) fn give_back<P: Primitive>(
+    object: &Arc<Object<P>>,
+    me: u32,
+    release: impl Fn(Latch<'_>) + Send + 'static,
+) {
+    now_or_later(object, me, RELEASE, release);
+}
+
+/// Does something under the latch: at once, or on the hub's thread. Hardly waits.
+#[cold]
+pub(super) fn soon<P: Primitive>(
+    object: &Arc<Object<P>>,
+    me: u32,
+    act: impl Fn(Latch<'_>) + Send + 'static,
+) {
+    now_or_later(object, me, PATIENCE, act);
+}
+
+fn now_or_later<P: Primitive>(
+    object: &Arc<Object<P>>,
+    me: u32,
+    patience: Duration,
+    act: impl Fn(Latch<'_>) + Send + 'static,
+) {
+    let attempt = move |region: &Region, me, patience| {
         match Latch::take(region, me, &Deadline::after(patience)) {
             Ok(latch) => {
-                latch.add(field, sum, -1);
-                latch.release(true);
+                act(latch);
                 true
             }
             Err(WaitEnd::Timeout(_)) => false,
@@ -294,11 +350,17 @@ pub(super) fn withdraw<P: Primitive>(object: &Arc<Object<P>>, me: u32, field: us
             Err(WaitEnd::Failed(_)) => true,
         }
     };
-    if !subtract(&object.region, me, GRACE) {
-        let (object, session) = (object.clone(), word::session(me));
+    if !attempt(&object.region, me, patience) {
+        let session = word::session(me);
+        // What is left to do does not keep an owner's object alive: one that is no longer used needs
+        // nothing, and a latch that a process broke on purpose may never be free. A client stays
+        // attached until its record is true.
+        let kept = (session != OWNER).then(|| object.clone());
+        let object = Arc::downgrade(object);
         hub::try_again(Box::new(move || {
+            let _ = &kept;
             let me = word::holder(session, thread_number::current());
-            subtract(&object.region, me, PATIENCE)
+            object.upgrade().is_none_or(|object| attempt(&object.region, me, PATIENCE))
         }));
     }
 }

@@ -19,10 +19,11 @@
 //! thread waits forever.
 //!
 //! A process that is *stopped* (`SIGSTOP`, a debugger) is not dead, and keeps what it holds. If it
-//! is stopped during a call on an object, other calls on that object may block until it continues,
-//! including the drop of a permit or of a read guard. Calls with a timeout still end within some
-//! tens of milliseconds of it. If a process is stopped just when it was to get a free lock or
-//! permit, others get it within a second.
+//! is stopped during a call on an object, other calls on that object may block until it continues.
+//! Calls with a timeout still end within some tens of milliseconds of it. The drop of a permit or of
+//! a read guard returns after at most a second; what it held is then released when the process
+//! continues. If a process is stopped just when it was to get a free lock or permit, others get it
+//! within a second.
 //!
 //! When a thread panics, its guards release what it holds, as in std. A guard passed to
 //! [`std::mem::forget`] keeps its lock until the process ends.

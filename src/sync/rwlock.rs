@@ -253,6 +253,24 @@ unsafe impl<T: ?Sized + Sync, S: Storage<T>> Sync for RwLockWriteGuard<'_, T, S>
 
 lock_around_value! { RwLock, "read-write lock" }
 
+/// Under the latch: ends one of this process's read locks.
+fn release_read(latch: Latch<'_>) {
+    let region = latch.region();
+    let state = region.atomic(STATE);
+    if state::update(state, |seen| seen.left(word::session(latch.me()), 1)).is_err() {
+        latch.add(READ, READERS, -1);
+    }
+    let mut is_read = readers_of_records(region) > 0;
+    if !is_read {
+        let unmark = |seen: State| Some(seen.with_number(writer(seen)));
+        is_read = state::update(state, unmark).is_ok_and(|seen| seen.count() > 0);
+    }
+    if !is_read {
+        // Wake all: a writer and readers may both be waiting, and only the writer can proceed.
+        latch.release(true);
+    }
+}
+
 /// How a thread wants to use the value.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Access {
@@ -372,22 +390,9 @@ impl<T: ?Sized, S> RwLock<T, S> {
 
     #[cold]
     fn end_read_by_latch(&self, me: u32) {
-        let region = &self.object.region;
-        // Fails only if the owner is gone, and with it the lock.
-        let Ok(latch) = Latch::take(region, me, &Forever) else {
-            return;
-        };
-        if state::update(self.state(), |seen| seen.left(word::session(me), 1)).is_err() {
-            latch.add(READ, READERS, -1);
-        }
-        let mut is_read = readers_of_records(region) > 0;
-        if !is_read {
-            let unmark = |seen: State| Some(seen.with_number(writer(seen)));
-            is_read = state::update(self.state(), unmark).is_ok_and(|seen| seen.count() > 0);
-        }
-        if !is_read {
-            // Wake all: a writer and readers may both be waiting, and only the writer can proceed.
-            latch.release(true);
+        match Latch::try_take(&self.object.region, me) {
+            Some(latch) => release_read(latch),
+            None => latch::give_back(self.object.object(), me, release_read),
         }
     }
 
@@ -622,6 +627,19 @@ mod tests {
             drop(lock.read_timeout(LONG).unwrap());
             drop(reader);
         });
+    }
+
+    #[test]
+    fn a_reader_unlocks_while_a_stopped_process_holds_the_latch() {
+        let lock = RwLock::new(1).unwrap();
+        let reader = lock.read().unwrap();
+        let stopped = Latch::take(&lock.object.region, word::holder(9, 1), &Forever).unwrap();
+        // A thread may wait, so the end of the read lock needs the latch.
+        let _ = state::update(lock.state(), |seen| Some(seen.with_waits(true)));
+        // Returns, though nothing continues before.
+        drop(reader);
+        drop(stopped);
+        drop(lock.write_timeout(LONG).unwrap());
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Permits that processes share.
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use crate::error::{CreateError, ReleaseError, SyncError, TimeoutError, TryError}
 use crate::ipc::deadline::{Deadline, Forever, TimeLimit, WaitEnd, Waited};
 use crate::ipc::region::Region;
 use crate::sync::latch::{self, LATCH_BYTES, Latch};
-use crate::sync::object::{ObjectHandle, Primitive, owner_answers};
+use crate::sync::object::{Object, ObjectHandle, Primitive, owner_answers};
 use crate::sync::word::Turns;
 
 /// The number of permits of the semaphore.
@@ -257,7 +258,7 @@ impl Semaphore {
             0 => Err(ReleaseError::TooMany),
             some => {
                 forgotten.store(some - 1, Ordering::Relaxed);
-                self.wake_after_return(latch, 1);
+                wake_after_return(self.object.object(), latch, 1);
                 Ok(())
             }
         }
@@ -337,51 +338,63 @@ impl Semaphore {
         Permit { semaphore: self, count }
     }
 
-    /// Releases the latch after `count` permits have become available, and wakes those that may
-    /// take them.
-    ///
-    /// Running threads take permits that sleepers are being woken for, which makes a contended
-    /// semaphore fast. So that no sleeper waits for ever, now and then a permit is kept like a lock
-    /// (see [`word`](crate::sync::word)): for the first thread that has slept. If no thread sleeps,
-    /// this thread stops keeping the permit. If this thread or the woken one dies before that, the
-    /// repair stops keeping it.
-    fn wake_after_return(&self, latch: Latch<'_>, count: u32) {
-        // One permit for one thread, so one wake-up is enough, unless a thread waits for several
-        // permits. If that one were woken and found too few, the wake-up would be lost for a thread
-        // that needs only one.
-        let all = count > 1 || self.object.number(WANT_MANY) > 0;
-        let sleepers = latch::sleepers(&self.object.region) > 0;
-        let keep = !all && sleepers && Turns(self.object.word(TURNS)).next();
-        if keep {
-            self.keep(1);
-        }
-        let me = latch.me();
-        if !latch.release(all) && keep {
-            // Under the latch, so that a thread that found the permit kept in the meantime is
-            // counted as a sleeper, and woken. Fails only if the owner is gone.
-            if let Ok(latch) = Latch::take(&self.object.region, me, &Forever) {
-                self.keep(0);
-                latch.release(false);
-            }
-        }
-    }
-
     /// Removes permits from this process's record. They are returned or, with `forget`, belong to
     /// no process.
     fn give_up(&self, count: u32, forget: bool) {
-        // Fails only if the owner is gone, and with it the semaphore.
-        let Ok(latch) = Latch::of(&self.object, &Forever) else {
-            return;
-        };
-        latch.add(MINE, HELD, -(count as i32));
-        if forget {
-            // After the record. If this process dies between the two, the repair returns the
-            // permit, like any other that the process holds.
-            let forgotten = self.object.word(FORGOTTEN);
-            forgotten.fetch_add(count, Ordering::Relaxed);
-        } else {
-            self.wake_after_return(latch, count);
+        // Fails only in a fork, which has no permits.
+        let Ok(me) = self.object.me(&Forever) else { return };
+        let object = self.object.object();
+        if let Some(latch) = Latch::try_take(&object.region, me) {
+            return give_up(object, latch, count, forget);
         }
+        let weak = Arc::downgrade(object);
+        latch::give_back(object, me, move |latch| {
+            // Whoever holds the latch has the object.
+            if let Some(object) = weak.upgrade() {
+                give_up(&object, latch, count, forget);
+            }
+        });
+    }
+}
+
+#[inline]
+fn give_up(object: &Arc<Object<SemaphoreWords>>, latch: Latch<'_>, count: u32, forget: bool) {
+    latch.add(MINE, HELD, -(count as i32));
+    if forget {
+        // After the record: if this process dies between the two, the repair returns the permit,
+        // like any other that it holds.
+        object.word(FORGOTTEN).fetch_add(count, Ordering::Relaxed);
+    } else {
+        wake_after_return(object, latch, count);
+    }
+}
+
+/// Releases the latch after `count` permits have become available, and wakes those that may take
+/// them.
+///
+/// Running threads take permits that sleepers are being woken for, which makes a contended semaphore
+/// fast. So that no sleeper waits for ever, now and then a permit is kept like a lock (see
+/// [`word`](crate::sync::word)): for the first thread that has slept. If no thread sleeps, this
+/// thread stops keeping the permit. If this thread or the woken one dies before that, the repair
+/// stops keeping it.
+fn wake_after_return(object: &Arc<Object<SemaphoreWords>>, latch: Latch<'_>, count: u32) {
+    // One permit for one thread, so one wake-up is enough, unless a thread waits for several permits.
+    // If that one were woken and found too few, the wake-up would be lost for a thread that needs
+    // only one.
+    let all = count > 1 || object.number(WANT_MANY) > 0;
+    let sleepers = latch::sleepers(&object.region) > 0;
+    let keep = !all && sleepers && Turns(object.word(TURNS)).next();
+    if keep {
+        object.word(KEPT).store(1, Ordering::Relaxed);
+    }
+    let me = latch.me();
+    if !latch.release(all) && keep {
+        // Under the latch, so that a thread that found the permit kept in the meantime is counted as
+        // a sleeper, and woken.
+        latch::soon(object, me, |latch| {
+            latch.region().number::<AtomicU32>(KEPT).store(0, Ordering::Relaxed);
+            latch.release(false);
+        });
     }
 }
 
@@ -505,6 +518,23 @@ mod tests {
             drop(semaphore.try_acquire().unwrap());
             std::thread::sleep(Duration::from_millis(2));
         }
+    }
+
+    #[test]
+    fn permits_are_given_up_while_a_stopped_process_holds_the_latch() {
+        let semaphore = Semaphore::new(2).unwrap();
+        let (returned, forgotten) = (semaphore.acquire().unwrap(), semaphore.acquire().unwrap());
+        let stopped = Latch::take(&semaphore.object.region, other(9), &Forever).unwrap();
+        // Both return, though nothing continues before.
+        drop(returned);
+        forgotten.forget();
+        drop(stopped);
+        // The hub's thread gives them up.
+        drop(semaphore.acquire_timeout(LONG).unwrap());
+        while semaphore.release().is_err() {
+            std::thread::yield_now();
+        }
+        drop(semaphore.acquire_many_timeout(2, LONG).unwrap());
     }
 
     #[test]
