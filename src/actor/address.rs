@@ -89,6 +89,15 @@ pub struct ActorRef<A: Actor> {
     actor: PhantomData<fn() -> A>,
 }
 
+#[cfg(test)]
+impl<A: Actor> ActorRef<A> {
+    /// Tries to close the mailbox, which this process has put into.
+    pub(crate) fn close_mailbox(&self) {
+        let mailbox = self.connection.mailbox.get();
+        let _ = mailbox.expect("it is known after a cast").close();
+    }
+}
+
 /// A typed address of an actor: an [`ActorRef`], or the handle that `#[offspring::actor]` makes,
 /// such as `CounterHandle`. Plain data: dropping one does nothing.
 ///

@@ -20,15 +20,15 @@ use crate::diagnostics;
 use crate::error::{DownReason, EncodeError, LookupError, StartError};
 use crate::ipc::wire::{self, EncodedValue, Envelope, Shape};
 use crate::process::{NewChild, SpawnHook, this_process};
-use crate::queue::Queue;
+use crate::queue::Producer;
 use crate::sys::lock;
 
 /// How long the main process may take to accept a request, and how long to answer it.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The directory of the main process.
-fn main_directory() -> Option<Queue<DirectoryRequest>> {
-    static DIRECTORY: OnceLock<Option<Queue<DirectoryRequest>>> = OnceLock::new();
+fn main_directory() -> Option<Producer<DirectoryRequest>> {
+    static DIRECTORY: OnceLock<Option<Producer<DirectoryRequest>>> = OnceLock::new();
     if this_process().depth() == 0 {
         return directory::own_directory().ok();
     }

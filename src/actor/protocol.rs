@@ -21,7 +21,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::channel::{Mark, Receiver, Sender};
 use crate::error::{DecodeError, DownReason, printable};
 use crate::ipc::wire;
-use crate::queue::{JoinableQueue, Queue};
+use crate::queue::{JoinableProducer, Producer};
 use crate::sys;
 
 /// Identifies an actor through all its incarnations.
@@ -263,15 +263,12 @@ pub(crate) struct StatusUpdate {
     pub(crate) key: ActorKey,
     pub(crate) status: ActorStatus,
     /// In the first update only, if the client asked for it.
-    pub(crate) mailbox: Option<JoinableQueue<Erased>>,
+    pub(crate) mailbox: Option<JoinableProducer<Erased>>,
 }
 
 /// To the directory of a host.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum DirectoryRequest {
-    /// Makes the host count as a producer, so that the queue does not look abandoned when its last
-    /// client goes.
-    Nothing,
     /// Sends the actor's status to `client`, now and at each change.
     Subscribe {
         number: u64,
@@ -311,7 +308,7 @@ pub(crate) struct UntypedRef {
     pub(crate) name: String,
     /// The fingerprint of the actor's type.
     pub(crate) fingerprint: u64,
-    pub(crate) directory: Queue<DirectoryRequest>,
+    pub(crate) directory: Producer<DirectoryRequest>,
 }
 
 /// Bytes that are encoded in one piece, not one by one.

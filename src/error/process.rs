@@ -276,8 +276,9 @@ pub enum JoinError {
         /// The end of what it wrote to stderr: see [`stderr`](Self::stderr).
         stderr: String,
     },
-    /// `run` returned, but its output does not encode or decode, or could not be sent or copied.
-    #[error("the output of process `{name}` (pid {pid}) was lost: {message}")]
+    /// `run` returned, but its output does not encode or decode, or could not be sent, received or
+    /// copied. If this process had too few descriptors to receive it, a later call returns it.
+    #[error("there is no output of process `{name}` (pid {pid}): {message}")]
     Output {
         /// Name of the process.
         name: String,
@@ -374,8 +375,9 @@ pub enum JoinTimeoutError {
         /// The end of what it wrote to stderr: see [`stderr`](Self::stderr).
         stderr: String,
     },
-    /// `run` returned, but its output does not encode or decode, or could not be sent or copied.
-    #[error("the output of process `{name}` (pid {pid}) was lost: {message}")]
+    /// `run` returned, but its output does not encode or decode, or could not be sent, received or
+    /// copied. If this process had too few descriptors to receive it, a later call returns it.
+    #[error("there is no output of process `{name}` (pid {pid}): {message}")]
     Output {
         /// Name of the process.
         name: String,

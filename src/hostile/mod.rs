@@ -24,6 +24,7 @@
 //! A failure prints the seed of its round.
 
 mod corpus;
+mod objects;
 mod saboteur;
 mod scenes;
 mod victim;
@@ -34,6 +35,8 @@ use std::time::Duration;
 use scenes::Scene;
 
 use crate::ProcessBuilder;
+use crate::channel::Receiver;
+use crate::queue::Queue;
 use crate::shared::SharedSlice;
 
 /// How long a victim may take beyond its time before the test kills it. Its own watchdog is faster.
@@ -61,12 +64,29 @@ fn survives(scene: Scene) {
     }
 }
 
-/// Some rounds keep descriptors: if the owner runs out of them, it may keep what a dead worker
-/// sent.
+#[crate::worker(crate = crate)]
+fn lose_a_session(lost: Queue<u64>, more: Receiver<Queue<u64>>) {
+    crate::queue::lose_session(&lost);
+    assert!(lost.put(1).is_err());
+    // The same queue, and another one of the same process.
+    for queue in more.iter() {
+        queue.put(2).expect("a handle that arrives now works");
+    }
+    assert!(lost.put(1).is_err());
+}
+
 #[crate::test(crate = crate)]
-#[ignore = "what a worker took is not always released while the owner has no descriptor left"]
-fn descriptors() {
-    survives(Scene::Greedy);
+fn a_handle_that_arrives_after_a_session_was_lost_works() {
+    let (lost, other) = (Queue::unbounded().unwrap(), Queue::unbounded().unwrap());
+    let (sender, receiver) = crate::channel().unwrap();
+    let child = ProcessBuilder::new().spawn(lose_a_session::new(lost.clone(), receiver)).unwrap();
+    sender.send(lost.clone()).unwrap();
+    sender.send(other.clone()).unwrap();
+    drop(sender);
+    let within = Duration::from_secs(20);
+    assert_eq!(lost.get_timeout(within).unwrap(), 2);
+    assert_eq!(other.get_timeout(within).unwrap(), 2);
+    child.join_timeout(within).unwrap();
 }
 
 macro_rules! scenes {
@@ -83,6 +103,7 @@ scenes! {
     a_control_socket: Control
     a_session: Session
     a_queue: Queue
+    descriptors: Greedy
     a_channel: Channel
     locks: Locks
     shared_memory: Memory

@@ -10,7 +10,11 @@ use std::time::Duration;
 use crate::ipc::fuzz::Random;
 use crate::ipc::hostile::RawPacket;
 use crate::ipc::ring::RING_BYTES;
-use crate::sys::RawSocket;
+use crate::sys::{self, RawSocket};
+
+const PAGE: usize = 4096;
+/// Whether descriptors are received, since Linux 6.16.
+const SO_PASSRIGHTS: libc::c_int = 83;
 
 /// The attack that a saboteur makes most of the time.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -25,6 +29,10 @@ pub(super) enum Mood {
     Sleeps,
     /// Cuts and extends memory.
     Cuts,
+    /// Punches holes into memory, which read as zeroes.
+    Holes,
+    /// Sets options of sockets.
+    Options,
     /// Sends garbage.
     Garbage,
     /// Takes packets out of sockets whose other user is the victim.
@@ -35,12 +43,14 @@ pub(super) enum Mood {
 }
 
 impl Mood {
-    const ALL: [Mood; 9] = [
+    const ALL: [Mood; 11] = [
         Mood::Nothing,
         Mood::Words,
         Mood::Rings,
         Mood::Sleeps,
         Mood::Cuts,
+        Mood::Holes,
+        Mood::Options,
         Mood::Garbage,
         Mood::Steals,
         Mood::Floods,
@@ -114,6 +124,32 @@ fn act(mood: Mood, memory: &File, random: &mut Random) {
                 let _ = file.set_len(length);
             }
         }
+        Mood::Holes => {
+            let Some(path) = descriptors("memfd:").choose(random) else { return };
+            let Ok(file) = OpenOptions::new().read(true).write(true).open(path) else { return };
+            let pages = file.metadata().map_or(0, |facts| facts.len() as usize / PAGE) + 1;
+            // The first page, which often holds positions and flags; some others; or all.
+            let (at, count) = match random.below(4) {
+                0 => (0, 1),
+                1 => (0, pages),
+                _ => (random.below(pages as u64) as usize, 1 + random.below(4) as usize),
+            };
+            let _ = sys::deallocate(file.as_fd(), at * PAGE, count * PAGE);
+        }
+        Mood::Options => with_socket(random, |socket, random| {
+            let options = [
+                libc::SO_PASSCRED,
+                libc::SO_PASSSEC,
+                sys::SO_PASSPIDFD,
+                SO_PASSRIGHTS,
+                libc::SO_PEEK_OFF,
+                libc::SO_PEEK_OFF,
+                libc::SO_SNDBUF,
+                libc::SO_RCVLOWAT,
+            ];
+            let value = *random.choose(&[0, 1, 1, 2, 100, 1 << 20]);
+            sys::set_option(socket.as_fd(), *random.choose(&options), value);
+        }),
         Mood::Garbage => with_socket(random, |socket, random| {
             let _ = RawPacket::of_garbage(random).send(socket.as_fd());
         }),

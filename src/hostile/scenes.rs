@@ -2,27 +2,28 @@
 
 use std::io::Write;
 use std::os::fd::AsFd;
+use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde::{Deserialize, Serialize};
 
+use super::objects::{AllLocks, Item, PATIENT};
 use super::saboteur::{self, Mood};
 use super::victim::{Attack, step};
 use crate::channel::{Receiver, Sender, channel};
+use crate::error::{RecvTimeoutError, SendTimeoutError};
 use crate::ipc::fuzz::{self, Random};
 use crate::ipc::hostile::RawPacket;
 use crate::process::{Process, child_messages, control_socket};
 use crate::queue::{JoinableQueue, Queue};
 use crate::shared::{SharedBytes, SharedSlice};
-use crate::sync::{Barrier, Condvar, Event, Mutex, RwLock, Semaphore};
+use crate::sync::Mutex;
 use crate::{Pool, ProcessBuilder};
 
 type Played = Result<(), String>;
 
-/// How long the victim waits in one call. A hostile worker makes it wait that long each time.
-const PATIENT: Duration = Duration::from_millis(4);
 /// How long a hostile worker lives if it is not killed before.
 const LIFE: Duration = Duration::from_secs(30);
 
@@ -59,81 +60,6 @@ impl Scene {
             Scene::Actor => actor(attack, random),
             Scene::Client => client(attack, random),
             Scene::Logs => logs(attack, random),
-        }
-    }
-}
-
-/// Something to send: short or long, with a handle or without.
-#[derive(Debug, Serialize, Deserialize)]
-struct Item {
-    bytes: Vec<u8>,
-    handle: Option<Mutex<u64>>,
-    memory: Option<SharedBytes>,
-}
-
-impl Item {
-    fn any(random: &mut Random) -> Item {
-        let most = *random.choose(&[10, 10, 300, 50_000]);
-        // The system may have no descriptor left for it.
-        let handle = if random.one_in(4) { Mutex::new(7).ok() } else { None };
-        let memory = if random.one_in(8) { SharedBytes::copy_from(&[3; 100]).ok() } else { None };
-        Item { bytes: random.bytes(most), handle, memory }
-    }
-
-    fn touch(&self) {
-        if let Some(handle) = &self.handle {
-            let _ = handle.lock_timeout(PATIENT).map(|guard| *guard);
-        }
-        if let Some(memory) = &self.memory {
-            assert!(memory.len() < 1 << 30);
-            let _ = memory.iter().fold(0, |sum: u8, byte| sum.wrapping_add(*byte));
-        }
-    }
-}
-
-#[derive(Clone, Debug, Serialize, Deserialize)]
-struct AllLocks {
-    mutex: Mutex<u64>,
-    text: Mutex<String, crate::sync::Encoded>,
-    rwlock: RwLock<[u64]>,
-    semaphore: Semaphore,
-    condvar: Condvar,
-    barrier: Barrier,
-    event: Event,
-}
-
-impl AllLocks {
-    fn new() -> AllLocks {
-        AllLocks {
-            mutex: Mutex::new(1).unwrap(),
-            text: Mutex::encoded("text".to_owned()).unwrap(),
-            rwlock: RwLock::from_slice(&[1, 2, 3]).unwrap(),
-            semaphore: Semaphore::new(3).unwrap(),
-            condvar: Condvar::new().unwrap(),
-            barrier: Barrier::new(2).unwrap(),
-            event: Event::new().unwrap(),
-        }
-    }
-
-    fn use_one(&self, random: &mut Random) {
-        match random.below(10) {
-            0 | 1 => drop(self.mutex.lock_timeout(PATIENT).map(|mut guard| *guard += 1)),
-            2 => drop(self.text.lock_timeout(PATIENT).map(|mut text| text.push('x'))),
-            3 => drop(self.rwlock.read_timeout(PATIENT).map(|numbers| numbers[1])),
-            4 => drop(self.rwlock.write_timeout(PATIENT).map(|mut numbers| numbers[2] += 1)),
-            5 => drop(self.semaphore.acquire_timeout(PATIENT)),
-            6 => {
-                if let Ok(guard) = self.mutex.lock_timeout(PATIENT) {
-                    let _ = self.condvar.wait_timeout(guard, PATIENT);
-                }
-            }
-            7 => drop(self.condvar.notify_all()),
-            8 => drop(self.barrier.wait_timeout(PATIENT)),
-            _ => match random.below(3) {
-                0 => self.event.set(),
-                1 => self.event.clear(),
-                _ => drop(self.event.wait_timeout(PATIENT)),
-            },
         }
     }
 }
@@ -394,37 +320,50 @@ fn session(attack: &mut Attack<'_>, random: &mut Random) -> Played {
     attack.end(process)
 }
 
-/// Takes all descriptors of the owner of a queue.
+/// How often a worker tries to take descriptors, each time hundreds.
+const TRIES: u64 = 10;
+
+/// Has the owner of a queue keep as many descriptors as possible.
 #[crate::worker(crate = crate)]
-fn hoard(queue: Queue<Item>, seed: u64) {
+fn hoard(queue: Queue<Item>, tries: SharedSlice<u64>, seed: u64) {
     let limit = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).unwrap();
     let mut random = Random::of(seed);
-    let until = Instant::now() + LIFE;
-    while Instant::now() < until {
+    for _ in 0..TRIES {
         crate::queue::hoard(&queue, &mut random);
-        thread::sleep(PATIENT);
+        tries.atomics()[0].fetch_add(1, Ordering::SeqCst);
     }
+    // It keeps what it has until it is killed.
+    thread::sleep(10 * LIFE);
 }
 
-/// While the worker holds all descriptors, calls that need one fail, and the honest workers
-/// continue. When the worker ends, the descriptors are free again.
+/// The worker gets half of the victim's descriptors, and no more. When it ends, they are free again.
 fn greedy(attack: &mut Attack<'_>, random: &mut Random) -> Played {
+    const LIMIT: usize = 450;
     let limit = getrlimit(Resource::Nofile);
-    setrlimit(Resource::Nofile, Rlimit { current: Some(150), ..limit }).unwrap();
-    let queue = Queue::bounded(8).unwrap();
+    setrlimit(Resource::Nofile, Rlimit { current: Some(LIMIT as u64), ..limit }).unwrap();
+    let queue = Queue::unbounded().unwrap();
     step("starts a worker that takes descriptors");
-    let process = worker().spawn(hoard::new(queue.clone(), random.below(u64::MAX)));
+    let tries = SharedSlice::<u64>::zeroed(1).unwrap();
+    let hoard = hoard::new(queue.clone(), tries.clone(), random.below(u64::MAX));
+    let process = worker().spawn(hoard);
     let process = process.map_err(|error| format!("{error:?}"))?;
-    let until = Instant::now() + LIFE;
-    let mut starved = false;
-    while !starved && Instant::now() < until {
-        starved = Mutex::new(1).is_err();
+    let until = Instant::now() + 3 * LIFE;
+    loop {
+        step("does what needs descriptors");
+        let made = (Mutex::new(1), channel::<u8>(), std::fs::File::open("/dev/null"));
+        let (open, tries) = (Attack::descriptors(), tries.get(0).unwrap_or(0));
+        if made.0.is_err() || made.1.is_err() || made.2.is_err() {
+            return Err(format!("after {tries} tries, with {open} open: {made:?}"));
+        }
         attack.check()?;
+        if open >= LIMIT / 2 && tries >= TRIES {
+            return attack.end(process);
+        }
+        if Instant::now() > until {
+            return Err(format!("it got too few in {tries} tries: {open}"));
+        }
     }
-    use_it(attack, random, "uses a queue without descriptors", |random| use_queue(&queue, random))?;
-    attack.end(process)?;
-    if starved { Ok(()) } else { Err("it did not get all descriptors".to_owned()) }
 }
 
 fn use_queue(queue: &Queue<Item>, random: &mut Random) {
@@ -478,16 +417,20 @@ fn messages(attack: &mut Attack<'_>, random: &mut Random) -> Played {
         if let Some(item) = to_send.take() {
             to_send = match sender.send_timeout(item, PATIENT) {
                 Ok(()) => None,
-                Err(crate::error::SendTimeoutError::Timeout(item)) => Some(item),
+                Err(SendTimeoutError::Timeout(item)) => Some(item),
                 Err(error) => return Err(format!("an honest sender: {error:?}")),
             };
         }
-        match receiver.recv_timeout(PATIENT) {
-            Ok(item) if item.bytes == [42; 33] => return Ok(()),
-            Err(error) if Instant::now() > until => {
-                return Err(format!("an honest sender is not heard: {error:?}, {to_send:?}"));
+        // All that is there: the hostile one may have left thousands.
+        loop {
+            match receiver.recv_timeout(PATIENT) {
+                Ok(item) if item.bytes == [42; 33] => return Ok(()),
+                Err(RecvTimeoutError::Timeout) if Instant::now() < until => break,
+                Err(error) if Instant::now() > until => {
+                    return Err(format!("an honest sender is not heard: {error:?}, {to_send:?}"));
+                }
+                _ => {}
             }
-            _ => {}
         }
     }
 }
@@ -624,8 +567,7 @@ fn client(attack: &mut Attack<'_>, random: &mut Random) -> Played {
     let process = spawn(Prey::Actor(actor.address()), random)?;
     use_it(attack, random, "calls an actor", |random| use_actor(&actor, random))?;
     attack.end(process)?;
-    // A process that has the actor's address may stop the actor and close its mailbox. The call
-    // returns even then.
+    // A process that has the actor's address may stop the actor. The call returns even then.
     step("calls an actor whose client was hostile");
     let _ = actor.with_timeout(Duration::from_millis(100)).echo(vec![5]);
     step("stops it");
@@ -637,4 +579,19 @@ fn logs(attack: &mut Attack<'_>, random: &mut Random) -> Played {
     let process = spawn(Prey::Logs, random)?;
     use_it(attack, random, "hears logs", |_| thread::sleep(PATIENT))?;
     attack.end(process)
+}
+
+#[crate::worker(crate = crate)]
+fn close_the_mailbox(actor: RogueHandle) {
+    actor.note(vec![1]).unwrap();
+    actor.close_mailbox();
+}
+
+#[crate::test(crate = crate)]
+fn a_process_with_the_address_of_an_actor_does_not_close_the_mailbox() {
+    let actor = Rogue::spawn(0).unwrap();
+    let child = ProcessBuilder::new().spawn(close_the_mailbox::new(actor.address())).unwrap();
+    child.join_timeout(Duration::from_secs(20)).unwrap();
+    actor.note(vec![2]).expect("it is open");
+    assert_eq!(actor.echo(vec![3]).unwrap(), [3]);
 }

@@ -118,6 +118,11 @@ impl Attack<'_> {
         Ok(())
     }
 
+    /// How many descriptors this process has open.
+    pub(super) fn descriptors() -> usize {
+        Use::now().descriptors
+    }
+
     /// Ends a hostile worker.
     pub(super) fn end<T: serde::de::DeserializeOwned>(
         &mut self,

@@ -3,6 +3,7 @@
 //! `README.md` in this folder explains how it works: the glossary, sessions and attachments,
 //! parking, rings, and why no wake-up is lost.
 
+pub(crate) mod account;
 pub(crate) mod block;
 pub(crate) mod catch;
 pub(crate) mod codec;

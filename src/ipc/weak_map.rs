@@ -25,9 +25,23 @@ impl<K: Ord, V: ?Sized> WeakMap<K, V> {
         key: K,
         make: impl FnOnce() -> Result<Arc<V>, E>,
     ) -> Result<Arc<V>, E> {
+        self.get_or_try_replace(key, |_| false, make)
+    }
+
+    /// Like [`get_or_try_insert`](Self::get_or_try_insert), but does not return an object that
+    /// `is_over`, even if it is in use.
+    pub(crate) fn get_or_try_replace<E>(
+        &self,
+        key: K,
+        is_over: impl FnOnce(&V) -> bool,
+        make: impl FnOnce() -> Result<Arc<V>, E>,
+    ) -> Result<Arc<V>, E> {
+        // Declared before the guard, so dropped after it: an object that ends removes its key.
+        let over: Option<Arc<V>>;
         let mut objects = lock(&self.0);
-        if let Some(object) = objects.get(&key).and_then(Weak::upgrade) {
-            return Ok(object);
+        over = objects.get(&key).and_then(Weak::upgrade);
+        if let Some(object) = over.as_ref().filter(|object| !is_over(object)) {
+            return Ok(object.clone());
         }
         objects.retain(|_, object| object.strong_count() > 0);
         let object = make()?;
@@ -81,6 +95,19 @@ mod tests {
         assert_eq!(map.get(&1), None);
         assert_eq!(*map.get_or_try_insert(1, make("another")).unwrap(), "another");
         assert_eq!(lock(&map.0).len(), 1);
+    }
+
+    #[test]
+    fn an_object_that_is_over_is_replaced_even_if_it_is_in_use() {
+        let map = WeakMap::new();
+        let make = |value| move || Ok::<_, ()>(Arc::new(value));
+        let first = map.get_or_try_insert(1, make("first")).unwrap();
+        let second = map.get_or_try_replace(1, |&now| now == "first", make("second")).unwrap();
+        assert_eq!((*first, *second), ("first", "second"));
+        drop(first);
+        map.remove_ended(&1);
+        let again = map.get_or_try_replace(1, |&now| now == "first", make("third")).unwrap();
+        assert!(Arc::ptr_eq(&second, &again));
     }
 
     #[test]

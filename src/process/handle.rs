@@ -11,6 +11,7 @@ use crate::error::{ExitReason, JoinError, JoinTimeoutError};
 use crate::ipc::deadline::{Deadline, Forever, TimeLimit, WaitEnd, Waited};
 use crate::ipc::reactor::EventSource;
 use crate::ipc::waitable::{WaitSource, Waitable};
+use crate::ipc::wire::Failure;
 use crate::process::backend::Backend;
 use crate::process::parent::exit_report::StoredOutput;
 use crate::process::parent::record::{ChildRecord, State};
@@ -90,7 +91,8 @@ impl<T: DeserializeOwned> Process<T> {
     ///
     /// - [`JoinError::Ended`] if the process ended without returning from `run`, with the reason;
     /// - [`JoinError::Output`] if its output does not encode or decode, or could not be sent or
-    ///   copied;
+    ///   copied; also if this process has too few descriptors to receive it: then a later call
+    ///   returns it;
     /// - [`JoinError::Taken`] if an earlier call took the output.
     pub fn join(&self) -> Result<T, JoinError> {
         self.join_within(&Forever).map_err(WaitEnd::into_failed)
@@ -122,7 +124,11 @@ impl<T: DeserializeOwned> Process<T> {
         let State::Ended { reason, output, .. } = &mut *state else {
             unreachable!("the wait ended before the process")
         };
-        let envelope = match std::mem::replace(output, StoredOutput::Taken) {
+        let stored = match std::mem::replace(output, StoredOutput::Taken) {
+            StoredOutput::Unread(unread) => unread.read(),
+            stored => stored,
+        };
+        let envelope = match stored {
             StoredOutput::None => {
                 *output = StoredOutput::None;
                 let (reason, stderr) = (reason.clone(), self.pipes.stderr_tail());
@@ -130,6 +136,12 @@ impl<T: DeserializeOwned> Process<T> {
             }
             StoredOutput::Lost(message) => {
                 *output = StoredOutput::Lost(message.clone());
+                return Err(JoinError::Output { name, pid, message }.into());
+            }
+            StoredOutput::Unread(unread) => {
+                *output = StoredOutput::Unread(unread);
+                let error = Failure::Starved.into_io();
+                let message = format!("it could not be received yet: {error}; join again later");
                 return Err(JoinError::Output { name, pid, message }.into());
             }
             StoredOutput::Taken => return Err(JoinError::Taken { name, pid }.into()),

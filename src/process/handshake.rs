@@ -151,11 +151,15 @@ pub(super) fn send_output(socket: BorrowedFd<'_>, output: Envelope) -> io::Resul
     }
 }
 
-/// Takes the output out of the channel that came with [`ChildMessage::ReturnedParcel`].
-pub(super) fn open_parcel(fds: Vec<OwnedFd>) -> io::Result<Envelope> {
-    let receiver: CheckedReceiver<Envelope> = channel_around(fds.into_iter().next())?;
+/// The channel that came with [`ChildMessage::ReturnedParcel`].
+pub(super) fn parcel_channel(fds: Vec<OwnedFd>) -> io::Result<CheckedReceiver<Envelope>> {
+    channel_around(fds.into_iter().next())
+}
+
+/// Takes the output out of that channel.
+pub(super) fn open_parcel(channel: &CheckedReceiver<Envelope>) -> io::Result<Envelope> {
     // The sender filled the channel before it sent the message.
-    receiver.recv(&Deadline::now()).map_err(WaitEnd::into_io)
+    channel.recv(&Deadline::now()).map_err(WaitEnd::into_io)
 }
 
 /// Returns the output in [`ChildMessage::Returned`].
@@ -210,8 +214,8 @@ fn parse<M: DeserializeOwned>(bytes: &[u8]) -> io::Result<M> {
         .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
 }
 
-/// Returns the parent's next message, and leaves it in the socket.
-pub(super) fn peek(socket: BorrowedFd<'_>) -> Option<ParentMessage> {
+/// Returns the next message if it is a short one, and leaves it in the socket.
+pub(super) fn peek<M: DeserializeOwned>(socket: BorrowedFd<'_>) -> Option<M> {
     let bytes = sys::peek_packet::<16>(socket)?;
     wire::decode(&bytes, Vec::new()).ok()
 }

@@ -31,11 +31,11 @@ pub(super) fn owner_of(handle: &Handle) -> &Arc<QueueOwner> {
 
 /// The ends that a client holds, without the code of this crate between it and the hub.
 pub(super) struct CrowdClient {
-    _page: SessionPage,
-    up: CheckedSender<ToHub>,
+    pub(super) page: SessionPage,
+    pub(super) up: CheckedSender<ToHub>,
     pub(super) region: Arc<Region>,
     pub(super) outbox: ring::RingProducer,
-    _down: CheckedReceiver<ToClient>,
+    pub(super) down: CheckedReceiver<ToClient>,
 }
 
 impl CrowdClient {
@@ -59,7 +59,7 @@ impl CrowdClient {
         wire::send(&up, &attach).unwrap();
         hub::announce();
         let outbox = layout::outbox_writer(&region);
-        let client = CrowdClient { _page: page, up, region, outbox, _down: down };
+        let client = CrowdClient { page, up, region, outbox, down };
         // Until it was accepted, nothing shows the owner that there is a client.
         eventually("it was accepted, and rests", || {
             layout::word(&client.region, Word::OwnerSleeps).load(Ordering::SeqCst) == 1

@@ -6,17 +6,17 @@ use std::sync::atomic::Ordering;
 
 use super::Queue;
 use super::handle::Handle;
-use super::layout::{self, Word};
+use super::layout::{self, Tag, Word};
 use crate::ipc::deadline::Deadline;
 use crate::ipc::doorbell;
 use crate::ipc::fuzz::Random;
 use crate::ipc::hostile::odd_descriptor;
 use crate::ipc::hub::{
-    ObjectId, ObjectKey, REGION_BYTES, RemoteObject, SessionPage, ToClient, ToHub,
+    ObjectId, ObjectKey, REGION_BYTES, RemoteObject, SessionPage, ToClient, ToHub, UP_RING,
 };
 use crate::ipc::region::Region;
 use crate::ipc::ring::{self, CAPACITY, RING_BYTES};
-use crate::ipc::wire::{self, CheckedReceiver, CheckedSender, EncodedValue, Envelope};
+use crate::ipc::wire::{self, CheckedReceiver, CheckedSender, EncodedValue, Envelope, WireHandle};
 use crate::sys::Pidfd;
 
 /// Opens one more session with the hub of this queue's owner, and attacks it.
@@ -40,8 +40,7 @@ pub(crate) fn attack<T>(queue: &Queue<T>, random: &mut Random) {
     }
 }
 
-/// Makes the owner of this queue hold as many descriptors as possible, for as long as this process
-/// lives.
+/// Makes the owner of this queue hold more descriptors, for as long as this process lives.
 pub(crate) fn hoard<T>(queue: &Queue<T>, random: &mut Random) {
     let Handle::Remote(remote) = &queue.handle else {
         panic!("it is this process's own");
@@ -50,14 +49,50 @@ pub(crate) fn hoard<T>(queue: &Queue<T>, random: &mut Random) {
     let Some(ticket) = attached.ok().and_then(|attached| attached.in_flight().ok()) else {
         return;
     };
-    let hostile = Hostile::open(ticket, remote.id(), remote.fingerprint(), random);
-    for number in 1..50 {
-        hostile.attach(number, Arc::new(Region::new(REGION_BYTES).unwrap()));
-        let (kept, receiver) = wire::channel().unwrap();
-        let _ = wire::send(&hostile.up, &ToHub::InFlight { number: 0, receiver });
-        std::mem::forget(kept);
+    let mut hostile = Hostile::open(ticket, remote.id(), remote.fingerprint(), random);
+    let mut attachments = 1..;
+    for _ in 0..50 {
+        match random.below(4) {
+            // In the order of their numbers: otherwise the session would end.
+            0 => {
+                let region = Arc::new(Region::new(REGION_BYTES).unwrap());
+                hostile.attach(attachments.next().unwrap(), region);
+            }
+            1 => {
+                let (kept, receiver) = wire::channel().unwrap();
+                let _ = wire::send(&hostile.up, &ToHub::InFlight { number: 0, receiver });
+                std::mem::forget(kept);
+            }
+            kind => {
+                let file = || WireHandle::File(Pidfd::of_self().unwrap().into());
+                let handles = (0..random.below(33)).map(|_| file()).collect();
+                let value = EncodedValue { bytes: vec![0], handles };
+                let envelope = Envelope::new(value).unwrap();
+                let parcel = ToHub::Parcel { number: 0, envelope };
+                // Most have their entry, so that the session goes on.
+                if wire::send(&hostile.up, &parcel).is_ok() && (kind == 2 || !random.one_in(9)) {
+                    let _ = hostile.outbox.push(Tag::Parcel as u32, &[]);
+                }
+            }
+        }
     }
     std::mem::forget(hostile);
+}
+
+/// Breaks the protocol, so that this process loses its session with the owner of this queue.
+pub(crate) fn lose_session<T>(queue: &Queue<T>) {
+    let Handle::Remote(remote) = &queue.handle else {
+        panic!("it is this process's own");
+    };
+    let attached = remote.attached(&Deadline::never()).unwrap();
+    let region = attached.region();
+    for position in [UP_RING, UP_RING + 128] {
+        region.atomic(position).store(3, Ordering::SeqCst);
+    }
+    attached.session().ring(attached.number(), layout::word(region, Word::OwnerSleeps));
+    while !attached.session().is_over() {
+        std::thread::yield_now();
+    }
 }
 
 /// The ends that a hostile client holds.

@@ -28,6 +28,9 @@ pub(crate) enum Word {
     Putters = 0x12,
     /// Client: for how many nanoseconds its threads were busy between two waits for an item.
     Busy = 0x13,
+    /// Client: the number of in-flight references that it has announced to the owner, counted
+    /// before each is sent. The owner may read this word before it reads such a message.
+    HandedOn = 0x14,
     /// Both: the owner's sleep flag. While it is clear, the owner polls this region.
     OwnerSleeps = 0x20,
     /// Both: the number of items that the client may still put.

@@ -42,6 +42,8 @@ mod roles;
 mod status;
 #[cfg(feature = "stream")]
 mod stream;
+#[cfg(test)]
+mod violations;
 
 pub use crate::error::{
     DeadLetterError, GetError, GetTimeoutError, PutAllError, PutError, PutTimeoutError,
@@ -53,7 +55,7 @@ pub use control::{Control, JoinableControl};
 pub use dead_letter::DeadLetter;
 pub use delivery::Delivery;
 #[cfg(test)]
-pub(crate) use hostile::{attack, hoard};
+pub(crate) use hostile::{attack, hoard, lose_session};
 pub use joinable::{JoinableBatches, JoinableIntoIter, JoinableIter, JoinableQueue};
 pub(crate) use options::QueueKind;
 pub(crate) use outcome::ANSWER_WITHIN;

@@ -194,6 +194,20 @@ one_way!(Producer, Queue, false, Role::Producer);
 producing!(Producer, Queue);
 closing!(Producer, Queue);
 
+impl<T: Serialize + DeserializeOwned> JoinableProducer<T> {
+    /// Like `try_put`, for a caller whose deadline has passed.
+    pub(crate) fn put_at_deadline(&self, item: T) -> Result<(), PutTimeoutError<T>> {
+        self.queue.put_at_deadline(item)
+    }
+}
+
+impl<T> JoinableProducer<T> {
+    /// The same queue with another item type, which the caller knows to have the same encoding.
+    pub(crate) fn cast<U>(self) -> JoinableProducer<U> {
+        JoinableProducer { queue: self.queue.cast() }
+    }
+}
+
 one_way!(JoinableProducer, JoinableQueue, true, Role::Producer);
 producing!(JoinableProducer, JoinableQueue);
 closing!(JoinableProducer, JoinableQueue);

@@ -6,8 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::queue::layout::Tag;
 
-/// The operations that a handle allows. The owner refuses all others from an attachment of that
-/// handle.
+/// The operations that a handle allows. An attachment that tries another one loses its session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::queue) enum Role {
     /// `Queue` and `JoinableQueue`: everything.
@@ -45,6 +44,26 @@ impl Role {
     /// Returns the fingerprint of a handle in this role, given that of the item.
     pub(in crate::queue) fn fingerprint(self, item: u64) -> u64 {
         item ^ self as u64
+    }
+}
+
+/// What the owner of a queue allows to a client.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::queue) struct ClientRules {
+    /// That of the handles with which it has attached the queue.
+    pub(in crate::queue) role: Role,
+    pub(in crate::queue) joinable: bool,
+    /// It may put no more than it was granted room for.
+    pub(in crate::queue) bounded: bool,
+    /// If its role may close and join the queue, so may it.
+    pub(in crate::queue) closes: bool,
+}
+
+impl ClientRules {
+    /// Returns whether the client may write an entry with this tag.
+    pub(in crate::queue) fn allow(self, tag: Tag) -> bool {
+        let closes = matches!(tag, Tag::Close | Tag::Discard | Tag::Join);
+        self.role.may_write(tag) && (self.closes || !closes)
     }
 }
 

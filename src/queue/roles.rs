@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::crowd::{CrowdClient, eventually, facet_of, owner_of, ring};
 use super::handle::Handle;
 use super::layout::{self, Tag, Word};
-use super::options::QueueOptions;
+use super::options::{QueueKind, QueueOptions};
 use super::outcome::QueueFailure;
 use super::owner::lock::QueueOwner;
 use super::role::Role;
@@ -78,6 +78,23 @@ fn a_client_that_writes_what_its_role_does_not_allow_is_thrown_out() {
                 });
                 assert_eq!(clients(owner_of(&handle)), 1, "{role:?} {tag:?}");
             }
+        }
+    }
+}
+
+#[test]
+fn a_client_does_not_close_a_queue_of_an_actors_host() {
+    let kinds = [QueueKind::Mailbox, QueueKind::Internal];
+    for (kind, role) in kinds.into_iter().flat_map(|kind| ROLES.map(|role| (kind, role))) {
+        for tag in [Tag::Close, Tag::Join, Tag::Discard] {
+            let options = QueueOptions { kind, ..QueueOptions::default() };
+            let handle = Handle::new::<u64>(options, true).unwrap();
+            let mut client = CrowdClient::open(&narrowed(&handle, role));
+            eventually("it is attached", || clients(owner_of(&handle)) == 1);
+            assert!(client.outbox.push(tag as u32, &7u64.to_le_bytes()).unwrap());
+            ring(&client);
+            eventually("it is thrown out", || clients(owner_of(&handle)) == 0);
+            assert!(!handle.is_closed().unwrap(), "{kind:?} {role:?} {tag:?}");
         }
     }
 }

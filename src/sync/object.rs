@@ -269,7 +269,7 @@ impl RemoteObject for Membership {
     }
 
     fn in_flight(&self) -> io::Result<CheckedSender<ToHub>> {
-        self.session.in_flight(self.number)
+        self.session.in_flight(self.number, || ())
     }
 }
 

@@ -14,6 +14,7 @@ const LAYERS: &[&[&str]] = &[
     &["sys"],
     &["ipc::hostile"],
     &[
+        "ipc::account",
         "ipc::block",
         "ipc::scratch",
         "ipc::small_bytes",

@@ -17,7 +17,7 @@ use crate::error::{CallError, DownReason, PutTimeoutError, printable};
 use crate::ipc::block::block;
 use crate::ipc::deadline::{Deadline, WaitEnd, Waited};
 use crate::ipc::wire::Shape;
-use crate::queue::JoinableQueue;
+use crate::queue::JoinableProducer;
 
 /// How long a caller whose incarnation is gone waits for the reason, if its own time is up.
 const REASON_PATIENCE: Duration = Duration::from_millis(500);
@@ -227,7 +227,7 @@ fn direct_attempt<M: Serialize + DeserializeOwned, R>(
 /// Puts an item into the mailbox. After the deadline, tries once, without waiting for anything
 /// else.
 pub(in crate::actor) fn put_within<M: Serialize + DeserializeOwned + Send + 'static>(
-    mailbox: &JoinableQueue<MailboxItem<M>>,
+    mailbox: &JoinableProducer<MailboxItem<M>>,
     item: MailboxItem<M>,
     limit: &Deadline,
 ) -> Result<(), PutTimeoutError<MailboxItem<M>>> {

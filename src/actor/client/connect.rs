@@ -18,7 +18,7 @@ use crate::actor::protocol::{
 use crate::channel::Sender;
 use crate::error::{CallError, DownReason};
 use crate::ipc::deadline::Deadline;
-use crate::queue::{ANSWER_WITHIN, JoinableQueue};
+use crate::queue::{ANSWER_WITHIN, JoinableProducer};
 use crate::sys;
 
 /// How often a caller that waits for an update checks whether the host still exists.
@@ -222,7 +222,7 @@ where
     pub(in crate::actor) fn mailbox(
         self: &Arc<Self>,
         limit: &Deadline,
-    ) -> Result<Option<&JoinableQueue<MailboxItem<M>>>, CallError> {
+    ) -> Result<Option<&JoinableProducer<MailboxItem<M>>>, CallError> {
         if self.mailbox.get().is_none() {
             self.wait(limit, |_, _| self.mailbox.get().map(drop))?;
         }

@@ -17,7 +17,7 @@ use crate::actor::host::record::{ActorRecord, StatusListener};
 use crate::actor::protocol::{ActorKey, ActorStatus, DirectoryRequest, MailboxItem, StatusUpdate};
 use crate::error::{CallError, DownReason};
 use crate::ipc::reactor::WakerSet;
-use crate::queue::{JoinableQueue, Queue};
+use crate::queue::{JoinableProducer, Producer};
 use crate::sys::lock;
 use crate::tally::{self, Tally};
 
@@ -26,14 +26,14 @@ use crate::tally::{self, Tally};
 pub(in crate::actor) enum Host {
     /// The host is this process.
     Local(Arc<ActorRecord>),
-    Remote(Queue<DirectoryRequest>),
+    Remote(Producer<DirectoryRequest>),
 }
 
 pub(in crate::actor) struct ActorConnection<M, R> {
     pub(in crate::actor) key: ActorKey,
     pub(in crate::actor) name: String,
     pub(in crate::actor) host: Host,
-    pub(in crate::actor) mailbox: OnceLock<JoinableQueue<MailboxItem<M>>>,
+    pub(in crate::actor) mailbox: OnceLock<JoinableProducer<MailboxItem<M>>>,
     pub(in crate::actor) state: Mutex<State<R>>,
     pub(in crate::actor) changed: Condvar,
     /// The wakers of tasks that wait for a status.

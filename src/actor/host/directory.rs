@@ -16,7 +16,7 @@ use crate::actor::protocol::{
 use crate::channel::Sender;
 use crate::diagnostics;
 use crate::error::{CreateError, DownReason, GetError};
-use crate::queue::{Queue, QueueKind};
+use crate::queue::{Producer, Queue, QueueKind};
 use crate::sys::{self, lock};
 
 /// How many actors that are down for good are remembered, for clients that ask how they ended.
@@ -78,22 +78,24 @@ pub(in crate::actor) fn find_record(number: u64) -> Option<Arc<ActorRecord>> {
 }
 
 /// Returns the queue of this process's directory. The first call opens it.
-pub(in crate::actor) fn own_directory() -> Result<Queue<DirectoryRequest>, CreateError> {
-    static DIRECTORY: Mutex<Option<Queue<DirectoryRequest>>> = Mutex::new(None);
+///
+/// Every process that has an actor's address gets this handle, so it is one that only puts: with a
+/// `Queue`, such a process could take the requests of others.
+pub(in crate::actor) fn own_directory() -> Result<Producer<DirectoryRequest>, CreateError> {
+    // Both are kept for ever, so the queue is not abandoned while it has no clients.
+    static DIRECTORY: Mutex<Option<(Queue<DirectoryRequest>, Producer<DirectoryRequest>)>> =
+        Mutex::new(None);
     let mut directory = lock(&DIRECTORY);
-    if let Some(directory) = &*directory {
+    if let Some((_, directory)) = &*directory {
         return Ok(directory.clone());
     }
     let queue = Queue::builder().kind(QueueKind::Internal).build()?;
-    // A process counts as a producer once it has put something. Without this, the queue would be
-    // abandoned when its last client goes.
-    let _ = queue.put(DirectoryRequest::Nothing);
-    let requests = queue.clone();
+    let (requests, producer) = (queue.clone(), queue.producer());
     sys::service_thread("offspring-actors", move || serve(&requests))
         .map_err(CreateError::io("start a thread"))?;
-    *directory = Some(queue.clone());
+    *directory = Some((queue, producer.clone()));
     IS_OPEN.store(true, Ordering::SeqCst);
-    Ok(queue)
+    Ok(producer)
 }
 
 /// Returns whether this process has a directory already.
@@ -118,7 +120,6 @@ fn serve(requests: &Queue<DirectoryRequest>) {
 
 fn answer(request: DirectoryRequest, names: &mut HashMap<String, UntypedRef>) {
     match request {
-        DirectoryRequest::Nothing => {}
         DirectoryRequest::Subscribe { number, client, updates, mailbox } => {
             match find_record(number) {
                 Some(record) => record.subscribe_remote(client, updates, mailbox),
@@ -177,7 +178,7 @@ mod tests {
             key,
             name: "name".to_owned(),
             fingerprint: 3,
-            directory: Queue::unbounded().unwrap(),
+            directory: Queue::unbounded().unwrap().producer(),
         };
         let mut names = HashMap::new();
         let (done, heard) = channel().unwrap();

@@ -156,7 +156,8 @@ impl ActorRecord {
     }
 
     fn update(&self, status: ActorStatus, mailbox: bool) -> StatusUpdate {
-        StatusUpdate { key: self.key, status, mailbox: mailbox.then(|| self.mailbox.clone()) }
+        // A client can put into the mailbox, and nothing else.
+        StatusUpdate { key: self.key, status, mailbox: mailbox.then(|| self.mailbox.producer()) }
     }
 
     pub(in crate::actor) fn subscribe_local(&self, listener: &Arc<dyn StatusListener>) {

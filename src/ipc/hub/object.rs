@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
+use crate::ipc::account::ObjectCharge;
 use crate::ipc::hub::{ClientLink, Refusal};
 use crate::ipc::region::Region;
 use crate::ipc::weak_map::WeakMap;
@@ -67,6 +68,15 @@ pub(crate) trait Attachment: Send {
         false
     }
 
+    /// Called now and then while the hub leaves the client's messages unread, among which may be a
+    /// doorbell. Returns the same as [`rung`](Attachment::rung).
+    fn look(&mut self) -> bool {
+        false
+    }
+
+    /// The in-flight reference of a handle that the client sends on has come, and is counted.
+    fn handed_on(&mut self) {}
+
     /// Takes a parcel from the client. Returns the same as [`rung`](Attachment::rung).
     fn parcel(&mut self, envelope: Envelope) -> bool;
 
@@ -82,6 +92,42 @@ pub(crate) trait Attachment: Send {
     /// can no longer take goes to others; what it has taken remains its own. Returns whether it has
     /// taken nothing, so that the attachment can be dropped.
     fn retire(&mut self) -> bool;
+}
+
+/// An attachment on the account of its client.
+pub(in crate::ipc::hub) struct Charged {
+    pub(in crate::ipc::hub) attachment: Box<dyn Attachment>,
+    pub(in crate::ipc::hub) _charge: ObjectCharge,
+}
+
+impl Attachment for Charged {
+    fn rung(&mut self) -> bool {
+        self.attachment.rung()
+    }
+
+    fn look(&mut self) -> bool {
+        self.attachment.look()
+    }
+
+    fn handed_on(&mut self) {
+        self.attachment.handed_on();
+    }
+
+    fn parcel(&mut self, envelope: Envelope) -> bool {
+        self.attachment.parcel(envelope)
+    }
+
+    fn object(&self) -> Arc<dyn SharedObject> {
+        self.attachment.object()
+    }
+
+    fn detached(&mut self) -> bool {
+        self.attachment.detached()
+    }
+
+    fn retire(&mut self) -> bool {
+        self.attachment.retire()
+    }
 }
 
 /// Must be notified of the end of an owner's process, because its waits do not notice that

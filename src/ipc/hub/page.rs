@@ -40,7 +40,7 @@ impl SessionPage {
     }
 
     pub(crate) fn adopt(memory: Memory) -> Option<SessionPage> {
-        memory.map_within(PAGE_BYTES..=PAGE_BYTES).ok().map(SessionPage)
+        memory.map_and_close(PAGE_BYTES..=PAGE_BYTES).ok().map(SessionPage)
     }
 
     pub(crate) fn memory(&self) -> Memory {

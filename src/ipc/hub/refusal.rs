@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// The most objects that one client may attach: each costs the owner's process a mapping.
+/// The most objects that one client process may attach: each costs the owner's process a mapping.
 pub(in crate::ipc::hub) const ATTACHMENTS_MAX: usize = 4096;
 
 /// The reason why a hub does not attach an object, or does not open a session. Whatever the client
@@ -14,6 +14,8 @@ pub(crate) enum Refusal {
     NoObject,
     OtherType,
     TooMany,
+    /// The owner's process keeps all the descriptors for the client that it may keep for one.
+    Full,
     /// The system refused the owner's process a resource that it needs.
     Starved,
     /// The hub cannot use what the client sent.
@@ -30,6 +32,9 @@ impl Refusal {
                 format!(
                     "this process uses {ATTACHMENTS_MAX} objects of that process already: drop handles that are not needed"
                 )
+            }
+            Refusal::Full => {
+                "that process keeps too many descriptors open for this one: take the items that it has put, or receive the handles that it has sent".to_owned()
             }
             Refusal::Starved => {
                 "that process is out of memory or descriptors: raise its limits (`ulimit -n`, `ulimit -v`)".to_owned()

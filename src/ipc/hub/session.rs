@@ -82,11 +82,14 @@ static SESSIONS: WeakMap<HubId, Session> = WeakMap::new();
 
 impl Session {
     /// Returns this process's session with a hub, and opens it over `in_flight` if there is none.
+    ///
+    /// A session that is over is replaced, though older handles keep it: they stay without one, and
+    /// a handle that arrives now works.
     pub(crate) fn with(
         hub: HubId,
         in_flight: &CheckedSender<ToHub>,
     ) -> Result<Arc<Session>, Failure> {
-        SESSIONS.get_or_try_insert(hub, || Session::open(hub, in_flight))
+        SESSIONS.get_or_try_replace(hub, Session::is_over, || Session::open(hub, in_flight))
     }
 
     fn open(hub: HubId, in_flight: &CheckedSender<ToHub>) -> Result<Arc<Session>, Failure> {
@@ -232,9 +235,15 @@ impl Session {
         }
     }
 
-    /// Creates an in-flight reference for a handle of this attachment that is sent on.
-    pub(crate) fn in_flight(&self, number: u32) -> io::Result<CheckedSender<ToHub>> {
+    /// Creates an in-flight reference for a handle of this attachment that is sent on. Calls
+    /// `announce` before the hub can learn of it.
+    pub(crate) fn in_flight(
+        &self,
+        number: u32,
+        announce: impl FnOnce(),
+    ) -> io::Result<CheckedSender<ToHub>> {
         let (sender, receiver) = wire::channel()?;
+        announce();
         match self.send(ToHub::InFlight { number, receiver }) {
             // The receiving process finds out by itself that the hub is gone.
             Ok(()) | Err(Failure::Gone) => Ok(sender),
@@ -268,6 +277,12 @@ impl Session {
     /// Checks whether the hub is gone, without waiting; see [`SharedReceiver::check`].
     pub(crate) fn check(&self) -> bool {
         self.down.check(self)
+    }
+
+    /// Returns whether the hub has ended or refused the session, as far as can be known without
+    /// waiting.
+    pub(crate) fn is_over(&self) -> bool {
+        self.check() || lock(&self.refused).session.is_some()
     }
 
     #[inline]
@@ -368,5 +383,45 @@ impl Drop for Session {
         if matches!(lock(&self.watchers).owner, Owner::Watched) {
             service::session_ended();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ipc::deadline::Deadline;
+    use crate::ipc::wire::{EncodedValue, WireHandle};
+
+    fn parcel(files: usize) -> Option<Envelope> {
+        let file = |_| WireHandle::File(Pidfd::of_self().unwrap().into());
+        let value = EncodedValue { bytes: vec![7], handles: (0..files).map(file).collect() };
+        Some(Envelope::new(value).unwrap())
+    }
+
+    #[test]
+    fn a_parcel_that_was_not_sent_comes_back_and_does_not_count() {
+        // The test is the hub.
+        let (in_flight, opened) = wire::channel().unwrap();
+        let session = Session::open([7; 16], &in_flight).unwrap();
+        let ToHub::Open { up, .. } = opened.recv(&Deadline::now()).unwrap() else {
+            panic!("no session was opened");
+        };
+        for _ in 0..2 * PARCELS_MAX {
+            // No message may have as many descriptors.
+            let mut refused = parcel(100);
+            session.send_parcel(0, &mut refused).unwrap_err();
+            assert!(refused.is_some());
+        }
+        while session.up.lock().send(&ToHub::Bell { number: 0 }).is_ok() {}
+        for _ in 0..2 * PARCELS_MAX {
+            let mut without_room = parcel(0);
+            assert!(!session.send_parcel(0, &mut without_room).unwrap());
+            assert!(without_room.is_some());
+        }
+        while up.recv(&Deadline::now()).is_ok() {}
+        for _ in 0..PARCELS_MAX {
+            assert!(session.send_parcel(0, &mut parcel(1)).unwrap());
+        }
+        assert!(!session.send_parcel(0, &mut parcel(1)).unwrap(), "nothing was read");
     }
 }

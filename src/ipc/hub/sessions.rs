@@ -20,19 +20,20 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Weak};
 
 use crate::diagnostics;
 use crate::failpoints;
-use crate::ipc::hub::object::{Attachment, OwnerEnds, SharedObject, resolve};
+use crate::ipc::account::{Account, Charge};
+use crate::ipc::hub::object::{Attachment, Charged, OwnerEnds, SharedObject, resolve};
 use crate::ipc::hub::page::SessionPage;
 use crate::ipc::hub::refusal::ATTACHMENTS_MAX;
 use crate::ipc::hub::thread::HubThread;
 use crate::ipc::hub::{ClientLink, ObjectKey, REGION_BYTES, Refusal, ToClient, ToHub};
 use crate::ipc::region::{Memory, Region};
 use crate::ipc::wire::{self, CheckedReceiver, CheckedSender, Failure};
-use crate::sys::Pidfd;
+use crate::sys::{self, Pidfd};
 
 /// A channel that the hub receives from.
 pub(in crate::ipc::hub) struct HubChannel {
@@ -42,13 +43,30 @@ pub(in crate::ipc::hub) struct HubChannel {
     pub(in crate::ipc::hub) starved: bool,
     /// If true, the hub leaves it alone for a while.
     pub(in crate::ipc::hub) deferred: bool,
+    /// If true, the hub comes back to it after that while.
+    pub(in crate::ipc::hub) called_again: bool,
+    /// If true, its client's account was full at some time.
+    pub(in crate::ipc::hub) was_full: bool,
+    /// Its descriptor, if a client sent it.
+    _charge: Option<Charge>,
+}
+
+impl HubChannel {
+    pub(in crate::ipc::hub) fn new(
+        receiver: CheckedReceiver<ToHub>,
+        role: Role,
+        charge: Option<Charge>,
+    ) -> HubChannel {
+        let (starved, deferred, called_again, was_full) = (false, false, false, false);
+        HubChannel { receiver, role, starved, deferred, called_again, was_full, _charge: charge }
+    }
 }
 
 pub(in crate::ipc::hub) enum Role {
     /// The in-flight reference of a handle of this object.
     InFlight(Arc<dyn SharedObject>),
-    /// A client's session.
-    Session,
+    /// The session of a client with this account.
+    Session(Arc<Account>),
 }
 
 /// A process whose end the hub waits for.
@@ -74,6 +92,10 @@ pub(in crate::ipc::hub) struct ServedSession {
     /// The id under which its process is watched.
     process: u64,
     process_ended: bool,
+    /// The number of its process, if this namespace shows it, and what is kept for that.
+    pid: Option<i32>,
+    account: Arc<Account>,
+    _charge: Charge,
     /// The messages to the client that could not be sent yet.
     untold: VecDeque<Untold>,
 }
@@ -83,24 +105,22 @@ impl ServedSession {
     fn attach(
         &mut self,
         number: u32,
-        object: ObjectKey,
+        key: ObjectKey,
         fingerprint: u64,
         region: Option<Memory>,
     ) -> Result<Option<Arc<dyn SharedObject>>, Refusal> {
         // The client may have dropped its handle before the hub read this message, and with it the
         // in-flight reference that kept the object alive.
-        let object = resolve(object).ok_or(Refusal::NoObject)?;
+        let object = resolve(key).ok_or(Refusal::NoObject)?;
         // Compare with the object's own type, not with what a client claims it to be.
         if object.fingerprint() != fingerprint {
             return Err(Refusal::OtherType);
         }
-        if self.attachments.len() == ATTACHMENTS_MAX {
-            return Err(Refusal::TooMany);
-        }
+        let charge = self.account.charge_object(ATTACHMENTS_MAX).ok_or(Refusal::TooMany)?;
         let region = region.map(map_region).transpose()?;
         failpoints::point("hub.attach");
         let attachment = object.clone().attach(self.peer.clone(), number, region)?;
-        self.attachments.insert(number, attachment);
+        self.attachments.insert(number, Box::new(Charged { attachment, _charge: charge }));
         // The client does not ring until its flag is set, so its object must be served.
         Ok(object.activate().then_some(object))
     }
@@ -112,7 +132,7 @@ impl ServedSession {
 }
 
 fn map_region(memory: Memory) -> Result<Arc<Region>, Refusal> {
-    let region = memory.map_within(REGION_BYTES..=REGION_BYTES);
+    let region = memory.map_and_close(REGION_BYTES..=REGION_BYTES);
     region.map(Arc::new).map_err(|error| match error.kind() {
         io::ErrorKind::InvalidData => Refusal::Unfit,
         _ => Refusal::Starved,
@@ -143,6 +163,9 @@ fn end_attachment(attachment: Box<dyn Attachment>) {
     }
 }
 
+/// What a session keeps open: the ends of its two channels, and the client's pidfd.
+const SESSION_DESCRIPTORS: usize = 3;
+
 /// How often the channel of an ended process is received from at most. If it holds more messages,
 /// they come from a process that shares it, such as a fork.
 const LAST_RECEIVES: usize = 32;
@@ -167,7 +190,7 @@ impl HubThread {
         drop(receiver);
         match role {
             Role::InFlight(object) => object.count_in_flight(-1),
-            Role::Session => {
+            Role::Session(_) => {
                 if let Some(session) = self.sessions.remove(&id) {
                     failpoints::point("hub.ends");
                     self.retire(id, session);
@@ -214,13 +237,21 @@ impl HubThread {
             }
             ProcessRole::Client(id) => {
                 if let Some(session) = self.over.remove(&id) {
+                    self.forget_account(session.pid);
                     session.end();
                 } else if let Some(session) = self.sessions.get_mut(&id) {
                     session.process_ended = true;
+                    let pid = session.pid;
+                    self.forget_account(pid);
                     self.read_last(id);
                 }
             }
         }
+    }
+
+    /// A process has ended: its number may soon be that of another one.
+    fn forget_account(&mut self, pid: Option<i32>) {
+        pid.and_then(|pid| self.accounts.remove(&pid));
     }
 
     /// Reads what an ended process left in its channel, and ends the session. If this process has
@@ -295,7 +326,7 @@ impl HubThread {
                     let _ = wire::send(&down, &ToClient::NoSession(refusal));
                 }
             }
-            (Some(Role::Session), message) => {
+            (Some(Role::Session(_)), message) => {
                 if let Err(why) = self.take_session_message(id, message) {
                     self.expel(id, why);
                 }
@@ -314,7 +345,14 @@ impl HubThread {
     ) -> Result<(), Refusal> {
         let page = SessionPage::adopt(page).ok_or(Refusal::Starved)?;
         let process = Pidfd::adopt_maker(process, up.socket()).map_err(|_| Refusal::Unfit)?;
-        let id = self.adopt(up, Role::Session).ok_or(Refusal::Starved)?;
+        let pid = sys::maker_of(up.socket().as_fd());
+        let account = self.account_of(pid);
+        if account.is_full() {
+            return Err(Refusal::Full);
+        }
+        let charge = account.charge(SESSION_DESCRIPTORS);
+        let role = Role::Session(account.clone());
+        let id = self.adopt(up, role, None).ok_or(Refusal::Starved)?;
         let Ok(process) = self.watch_client(process, id) else {
             self.channel_closed(id);
             return Err(Refusal::Starved);
@@ -325,10 +363,24 @@ impl HubThread {
             next_number: 0,
             process,
             process_ended: false,
+            pid,
+            account,
+            _charge: charge,
             untold: VecDeque::new(),
         };
         self.sessions.insert(id, session);
         Ok(())
+    }
+
+    /// The account of the client process with this number. One that this namespace does not show has
+    /// one for each session.
+    fn account_of(&mut self, pid: Option<i32>) -> Arc<Account> {
+        let account = pid.and_then(|pid| self.accounts.get(&pid)?.upgrade()).unwrap_or_default();
+        if let Some(pid) = pid {
+            self.accounts.retain(|_, account| account.strong_count() > 0);
+            self.accounts.insert(pid, Arc::downgrade(&account));
+        }
+        account
     }
 
     /// Handles a message of a session. After each message but a doorbell, a client that sleeps is
@@ -374,7 +426,11 @@ impl HubThread {
                 session.untold.push_back(Untold::Owner);
                 self.tell(id);
             }
-            ToHub::Parcel { number, envelope } => {
+            ToHub::Parcel { number, mut envelope } => {
+                envelope.charge_to(&session.account);
+                if session.account.is_overdrawn() {
+                    return Err("it sent more parcels than there may be");
+                }
                 if let Some(attachment) = session.attachments.get_mut(&number) {
                     if attachment.parcel(envelope) {
                         self.active.push(attachment.object());
@@ -384,12 +440,14 @@ impl HubThread {
             }
             ToHub::InFlight { number, receiver } => {
                 // Otherwise its attachment was refused, and the handle that it sends on is lost.
-                if let Some(attachment) = session.attachments.get(&number) {
+                if let Some(attachment) = session.attachments.get_mut(&number) {
                     let object = attachment.object();
                     // Counted before the client can drop its own handle, because its `Detach` comes
                     // later on this channel.
                     object.count_in_flight(1);
-                    self.adopt_reference(receiver, object);
+                    attachment.handed_on();
+                    let charge = session.account.charge(1);
+                    self.adopt_reference(receiver, object, Some(charge));
                 }
             }
             ToHub::Detach { number } => {

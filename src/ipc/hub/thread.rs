@@ -6,6 +6,7 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use crate::diagnostics;
+use crate::ipc::account::{Account, Charge};
 use crate::ipc::deadline::{Deadline, WaitEnd};
 use crate::ipc::hub::ToHub;
 use crate::ipc::hub::object::{SharedObject, Tick, resolve};
@@ -22,7 +23,8 @@ const BUSY_PERIOD: Duration = Duration::from_micros(100);
 /// How often a hub that has nothing to do polls for messages, before it sleeps.
 const IDLE_PERIOD: Duration = Duration::from_micros(10);
 
-/// How long a channel is left alone when this process has no descriptors for its message.
+/// How long a channel is left alone when this process has no descriptors for its message, or keeps
+/// too many of its client.
 const DEFERRED_FOR: Duration = Duration::from_millis(20);
 
 /// How many messages are received from one channel before the others have their turn.
@@ -40,6 +42,8 @@ pub(in crate::ipc::hub) struct HubThread {
     /// Sessions that are over, whose processes may still run; see [`sessions`](super::sessions).
     pub(in crate::ipc::hub) over: HashMap<u64, ServedSession>,
     pub(in crate::ipc::hub) processes: HashMap<u64, WatchedProcess>,
+    /// What this process keeps for each client process, by its number.
+    pub(in crate::ipc::hub) accounts: HashMap<i32, Weak<Account>>,
     /// The objects with clients that are polled.
     pub(in crate::ipc::hub) active: Vec<Arc<dyn SharedObject>>,
     /// Objects to serve at a certain time, even if no client rings. The second part of the key
@@ -61,6 +65,7 @@ impl HubThread {
             sessions: HashMap::new(),
             over: HashMap::new(),
             processes: HashMap::new(),
+            accounts: HashMap::new(),
             active: Vec::new(),
             timers: BTreeMap::new(),
             next_timer: 0,
@@ -191,31 +196,80 @@ impl HubThread {
                 ),
             );
         }
-        self.hub.poller.remove(channel.receiver.socket());
-        channel.deferred = true;
+        self.set_aside(id);
+    }
+
+    fn set_aside(&mut self, id: u64) {
+        if let Some(channel) = self.channels.get_mut(&id) {
+            self.hub.poller.remove(channel.receiver.socket());
+            channel.deferred = true;
+        }
         self.call_again(id);
+    }
+
+    /// Returns whether the client of this channel has to wait, because this process keeps as many
+    /// descriptors for it as it may. What an ended process left is read all the same, and nothing
+    /// is added to it.
+    fn is_held_back(&mut self, id: u64) -> bool {
+        let Some(channel) = self.channels.get_mut(&id) else { return false };
+        let is_full = matches!(&channel.role, Role::Session(account) if account.is_full());
+        if !is_full {
+            return false;
+        }
+        if !std::mem::replace(&mut channel.was_full, true) {
+            diagnostics::warn(
+                "offspring::hub",
+                format_args!(
+                    "a client has to wait: half of this process's descriptors are kept for its items and handles, so take those, or raise the limit (`ulimit -n`)"
+                ),
+            );
+        }
+        !self.has_ended(id)
     }
 
     /// Tries again later to do what could not be done for this channel.
     pub(in crate::ipc::hub) fn call_again(&mut self, id: u64) {
-        self.deferred.push((Instant::now() + DEFERRED_FOR, id));
+        let Some(channel) = self.channels.get_mut(&id) else { return };
+        if !std::mem::replace(&mut channel.called_again, true) {
+            self.deferred.push((Instant::now() + DEFERRED_FOR, id));
+        }
     }
 
     fn resume_deferred(&mut self) {
         let now = Instant::now();
         while self.deferred.first().is_some_and(|&(until, _)| until <= now) {
             let (_, id) = self.deferred.remove(0);
+            if let Some(channel) = self.channels.get_mut(&id) {
+                channel.called_again = false;
+            }
             self.tell(id);
-            let Some(channel) = self.channels.get_mut(&id).filter(|channel| channel.deferred)
-            else {
+            if !self.channels.get(&id).is_some_and(|channel| channel.deferred) {
                 continue;
-            };
+            }
+            self.look_at(id);
+            if self.is_held_back(id) {
+                self.call_again(id);
+                continue;
+            }
+            let Some(channel) = self.channels.get_mut(&id) else { continue };
             if self.hub.poller.add(channel.receiver.socket(), id).is_ok() {
                 channel.deferred = false;
                 self.read_last(id);
             } else {
                 // The system has no room for it in the poller now.
                 self.call_again(id);
+            }
+        }
+    }
+
+    /// Reads the regions of a client whose doorbell may be among the messages that are left unread.
+    /// So a client that has to wait gets items nevertheless, perhaps the very ones that make it
+    /// wait.
+    fn look_at(&mut self, id: u64) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        for attachment in session.attachments.values_mut() {
+            if attachment.look() {
+                self.active.push(attachment.object());
             }
         }
     }
@@ -230,11 +284,19 @@ impl HubThread {
     }
 
     pub(in crate::ipc::hub) fn receive_from(&mut self, id: u64) {
-        for _ in 0..RECEIVE_MAX {
+        for received in 0..RECEIVE_MAX {
+            if self.is_held_back(id) {
+                return self.set_aside(id);
+            }
             let Some(channel) = self.channels.get_mut(&id) else {
                 return;
             };
-            match channel.receiver.recv(&Deadline::now()) {
+            let message = channel.receiver.recv(&Deadline::now());
+            if received == 0 && matches!(message, Err(WaitEnd::Timeout(_))) {
+                // Ready, and nothing there: the poller would report it again and again.
+                channel.receiver.clear_peek_offset();
+            }
+            match message {
                 Ok(message) => {
                     channel.starved = false;
                     self.take_message(id, message);
@@ -286,7 +348,9 @@ impl HubThread {
         let incoming = std::mem::take(&mut *lock(&self.hub.incoming));
         for incoming in incoming {
             match incoming {
-                Incoming::InFlight(receiver, object) => self.adopt_reference(receiver, object),
+                Incoming::InFlight(receiver, object) => {
+                    self.adopt_reference(receiver, object, None);
+                }
                 Incoming::Owner(id, pidfd, session) => self.watched_owner(id, pidfd, session),
                 Incoming::SessionEnded => self.forget_owners(),
                 Incoming::Active(key) => self.active.extend(resolve(key)),
@@ -298,8 +362,9 @@ impl HubThread {
         &mut self,
         receiver: CheckedReceiver<ToHub>,
         object: Arc<dyn SharedObject>,
+        charge: Option<Charge>,
     ) {
-        if self.adopt(receiver, Role::InFlight(object.clone())).is_none() {
+        if self.adopt(receiver, Role::InFlight(object.clone()), charge).is_none() {
             object.count_in_flight(-1);
         }
     }
@@ -309,14 +374,14 @@ impl HubThread {
         &mut self,
         receiver: CheckedReceiver<ToHub>,
         role: Role,
+        charge: Option<Charge>,
     ) -> Option<u64> {
         let id = self.hub.next_id();
         if let Err(error) = self.hub.poller.add(receiver.socket(), id) {
             diagnostics::error("offspring::hub", format_args!("failed to add a channel: {error}"));
             return None;
         }
-        let (starved, deferred) = (false, false);
-        self.channels.insert(id, HubChannel { receiver, role, starved, deferred });
+        self.channels.insert(id, HubChannel::new(receiver, role, charge));
         Some(id)
     }
 }

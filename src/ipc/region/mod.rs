@@ -95,6 +95,14 @@ impl Memory {
         }
     }
 
+    /// Like [`map_within`](Memory::map_within), for a process that does not send the memory on: the
+    /// region keeps no descriptor.
+    pub(crate) fn map_and_close(self, lengths: RangeInclusive<usize>) -> io::Result<Region> {
+        let mut region = self.map_within(lengths)?;
+        region.memory = None;
+        Ok(region)
+    }
+
     /// Maps all of it.
     pub(crate) fn map(&self) -> io::Result<Region> {
         self.map_part(self.len())
@@ -157,7 +165,7 @@ impl Memory {
     }
 
     fn region(&self, mapping: Mapping, length: usize) -> Region {
-        Region { base: mapping.base(), length, memory: self.clone(), _mapping: mapping }
+        Region { base: mapping.base(), length, memory: Some(self.clone()), _mapping: mapping }
     }
 }
 
@@ -175,7 +183,8 @@ impl AsFd for Memory {
 pub(crate) struct Region {
     base: *mut u8,
     length: usize,
-    memory: Memory,
+    /// `None` if the memory is neither sent on nor extended.
+    memory: Option<Memory>,
     _mapping: Mapping,
 }
 
@@ -216,7 +225,11 @@ impl Region {
 
     /// Returns the memory, to send to another process.
     pub(crate) fn memory(&self) -> Memory {
-        self.memory.clone()
+        self.kept().clone()
+    }
+
+    fn kept(&self) -> &Memory {
+        self.memory.as_ref().expect("only the memory of a client's regions is closed")
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -370,7 +383,7 @@ impl Region {
     /// Allocates the pages of this part. From then on, writing them cannot fail.
     pub(crate) fn populate(&self, start: usize, end: usize) -> io::Result<()> {
         assert!(start <= end && end <= self.length, "outside of its region");
-        sys::allocate(self.memory.as_fd(), start, end - start)?;
+        sys::allocate(self.kept().as_fd(), start, end - start)?;
         // Mapping all pages at once costs less than mapping one after the other. A system that
         // cannot do it (before Linux 5.14) maps them when they are written.
         // SAFETY: in bounds (checked above); nothing changes except that pages are mapped.

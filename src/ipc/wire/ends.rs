@@ -90,6 +90,12 @@ impl<M> CheckedReceiver<M> {
         self.socket.number
     }
 
+    /// Undoes what the process that made the channel may have set, so that a message that is there
+    /// is not received.
+    pub(crate) fn clear_peek_offset(&self) {
+        sys::clear_peek_offset(self.as_fd());
+    }
+
     /// Returns a second receiver for the same channel, to send on. Only one of the two may receive.
     pub(crate) fn duplicate(&self) -> io::Result<CheckedReceiver<M>> {
         CheckedReceiver::adopt(self.socket.number.duplicate()?)

@@ -1,11 +1,13 @@
 //! A value as it travels in one message.
 
 use std::io;
+use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::error::DecodeError;
+use crate::ipc::account::{Account, Charge};
 use crate::ipc::codec::{Input, Slice};
 use crate::ipc::region::{Memory, Reader, Region, memory_from};
 use crate::ipc::wire::{
@@ -26,6 +28,9 @@ pub(crate) struct Envelope {
     /// Whether its receivers were moved to another process, so that only its bytes are left.
     #[serde(skip)]
     moved_out: bool,
+    /// Its descriptors, on the account of the process that it came from.
+    #[serde(skip)]
+    charge: Option<Charge>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -52,7 +57,7 @@ impl Envelope {
     }
 
     fn of(body: Body, handles: Vec<WireHandle>) -> Envelope {
-        Envelope { body, mapped: None, handles, moved_out: false }
+        Envelope { body, mapped: None, handles, moved_out: false, charge: None }
     }
 
     /// Maps everything that decoding will use: a body in memory, and shared memory in the value. A
@@ -73,6 +78,12 @@ impl Envelope {
             }
         }
         Ok(())
+    }
+
+    /// Puts what it keeps open on an account, for as long as it exists.
+    pub(crate) fn charge_to(&mut self, account: &Arc<Account>) {
+        let descriptors = self.descriptors();
+        self.charge = (descriptors > 0).then(|| account.charge(descriptors));
     }
 
     /// Moves a body of more than `limit` bytes to shared memory, so that many messages fit a

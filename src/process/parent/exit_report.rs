@@ -1,10 +1,11 @@
 //! Why a child ended: its exit status, and what it reported before.
 
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 
-use crate::error::{ExitReason, KillCause, PanicReport};
-use crate::ipc::wire::Envelope;
+use crate::error::{ExitReason, KillCause, PanicReport, is_starved};
+use crate::ipc::wire::{CheckedReceiver, Envelope};
 use crate::process::handshake::{self, ChildMessage, EXIT_PANIC};
 use crate::sys::WaitStatus;
 
@@ -22,10 +23,54 @@ pub(in crate::process) enum StoredOutput {
     /// `run` did not return.
     None,
     Here(Envelope),
+    /// `run` returned, and this process had no descriptors to receive its output with.
+    Unread(UnreadOutput),
     /// `run` returned, but its output did not arrive.
     Lost(String),
     /// An earlier join took it.
     Taken,
+}
+
+/// Where an output is that could not be received yet.
+#[derive(Debug)]
+pub(in crate::process) enum UnreadOutput {
+    /// In a channel, of which the next message in this socket holds the end.
+    InSocket(Arc<OwnedFd>),
+    InChannel(CheckedReceiver<Envelope>),
+}
+
+impl UnreadOutput {
+    /// Receives the output. If this process still lacks descriptors, it stays where it is.
+    pub(in crate::process) fn read(self) -> StoredOutput {
+        let channel = match self {
+            UnreadOutput::InChannel(channel) => Ok(channel),
+            UnreadOutput::InSocket(control) => match handshake::try_recv(control.as_fd()) {
+                Ok(Some((ChildMessage::ReturnedParcel, fds))) => handshake::parcel_channel(fds),
+                Err(error) if is_starved(&error) => {
+                    return StoredOutput::Unread(UnreadOutput::InSocket(control));
+                }
+                Err(error) => Err(error),
+                Ok(_) => Err(io::Error::other("the message about it was replaced")),
+            },
+        };
+        channel.map_or_else(StoredOutput::lost, StoredOutput::of_channel)
+    }
+}
+
+impl StoredOutput {
+    fn of_channel(channel: CheckedReceiver<Envelope>) -> StoredOutput {
+        match handshake::open_parcel(&channel) {
+            Ok(envelope) => StoredOutput::Here(envelope),
+            Err(error) if is_starved(&error) => {
+                StoredOutput::Unread(UnreadOutput::InChannel(channel))
+            }
+            Err(error) => StoredOutput::lost(error),
+        }
+    }
+
+    fn lost(error: io::Error) -> StoredOutput {
+        StoredOutput::Lost(format!("it could not be received: {error}"))
+    }
 }
 
 /// The messages of a child about its end.
@@ -42,13 +87,20 @@ pub(in crate::process) struct ExitReport {
 
 impl ExitReport {
     /// Reads all messages of a child that is dead. Never blocks.
-    pub(in crate::process) fn read(control: BorrowedFd<'_>) -> ExitReport {
+    pub(in crate::process) fn read(control: &Arc<OwnedFd>) -> ExitReport {
         let mut report = ExitReport::default();
         for _ in 0..PACKETS_MAX {
-            match handshake::try_recv(control) {
+            match handshake::try_recv(control.as_fd()) {
                 Ok(Some((message, fds))) => report.add(message, fds),
                 // Not a message: the worker itself wrote to the socket.
                 Err(error) if error.kind() == io::ErrorKind::InvalidData => {}
+                Err(error) if is_starved(&error) => {
+                    if let Some(ChildMessage::ReturnedParcel) = handshake::peek(control.as_fd()) {
+                        let unread = UnreadOutput::InSocket(control.clone());
+                        report.returned = Some(StoredOutput::Unread(unread));
+                    }
+                    break;
+                }
                 _ => break,
             }
         }
@@ -66,8 +118,14 @@ impl ExitReport {
                 self.is_err = true;
                 return;
             }
-            ChildMessage::Returned(bytes) => handshake::envelope_of(bytes),
-            ChildMessage::ReturnedParcel => handshake::open_parcel(fds),
+            ChildMessage::Returned(bytes) => {
+                let output = handshake::envelope_of(bytes);
+                output.map_or_else(StoredOutput::lost, StoredOutput::Here)
+            }
+            ChildMessage::ReturnedParcel => {
+                let channel = handshake::parcel_channel(fds);
+                channel.map_or_else(StoredOutput::lost, StoredOutput::of_channel)
+            }
             ChildMessage::Unsendable(message) => {
                 self.returned = Some(StoredOutput::Lost(message));
                 return;
@@ -75,8 +133,8 @@ impl ExitReport {
             _ => return,
         };
         match output {
-            Ok(envelope) => self.returned = Some(StoredOutput::Here(envelope)),
-            Err(error) => self.broken = Some(format!("it could not be received: {error}")),
+            StoredOutput::Lost(message) => self.broken = Some(message),
+            output => self.returned = Some(output),
         }
     }
 
@@ -150,8 +208,6 @@ pub(super) fn reason_of(status: WaitStatus) -> ExitReason {
 
 #[cfg(test)]
 mod tests {
-    use std::os::fd::AsFd;
-
     use super::*;
     use crate::sys;
 
@@ -167,7 +223,8 @@ mod tests {
                 }
             }
         });
-        let report = ExitReport::read(control.as_fd());
+        let control = Arc::new(control);
+        let report = ExitReport::read(&control);
         assert!(matches!(report.returned, Some(StoredOutput::Here(_))));
         drop(control);
         flood.join().unwrap();

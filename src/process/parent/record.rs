@@ -58,12 +58,13 @@ pub(in crate::process) enum State {
 }
 
 /// The descriptors of a running child. It is dropped, and its descriptors are closed, before any
-/// thread learns that the child has ended.
+/// thread learns that the child has ended. Only an output that could not be received yet keeps one.
 #[derive(Debug)]
 pub(crate) struct LiveChild {
     /// Also held by a thread that joins.
     pidfd: Arc<Pidfd>,
-    control: OwnedFd,
+    /// Shared with an output that is still in it when the child has ended.
+    control: Arc<OwnedFd>,
     /// The writing end of the liveness pipe: when it closes, the system kills the child. `None` if
     /// the child was started detached.
     liveness: Option<OwnedFd>,
@@ -83,7 +84,7 @@ impl LiveChild {
     ) -> LiveChild {
         LiveChild {
             pidfd: Arc::new(pidfd),
-            control,
+            control: Arc::new(control),
             liveness,
             terminated: None,
             killed: None,
@@ -317,7 +318,7 @@ impl ChildRecord {
         // The child is dead, so everything that it sent is in the socket. A fork of this process
         // shares the socket, but must read nothing from it: the child is not its own.
         let report = match reaper::is_here() {
-            true => ExitReport::read(live.control.as_fd()),
+            true => ExitReport::read(&live.control),
             false => ExitReport::default(),
         };
         let returned_err = report.is_err;

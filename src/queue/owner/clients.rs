@@ -186,6 +186,15 @@ impl Clients {
         true
     }
 
+    /// A client with more parcels than this without an entry has sent them for nothing.
+    pub(in crate::queue::owner) fn check_unmatched(&mut self, key: Key, most: usize) {
+        let Some(client) = self.get_mut(key) else { return };
+        if client.unmatched() > most && !std::mem::replace(&mut client.place.corrupt, true) {
+            let link = client.link();
+            self.corrupt.push(link);
+        }
+    }
+
     /// Returns the first client that waits for an item. Drops those that no longer wait.
     pub(in crate::queue::owner) fn first_getter(&mut self) -> Option<Key> {
         while let Some(&key) = self.getters.front() {

@@ -7,11 +7,13 @@ use crate::ipc::hub::{Attachment, ClientLink, REGION_BYTES, Refusal, Served, Sha
 use crate::ipc::region::Region;
 use crate::ipc::wire::Envelope;
 use crate::queue::layout::Word;
+use crate::queue::options::QueueKind;
 use crate::queue::owner::client::QueueClient;
 use crate::queue::owner::clients::Key;
 use crate::queue::owner::facet::Facet;
 use crate::queue::owner::lock::QueueOwner;
 use crate::queue::owner::state::QueueState;
+use crate::queue::role::ClientRules;
 
 /// The hub serves the queue itself. Handles and clients have a [`Facet`] of it: the key of the
 /// queue never leaves this process.
@@ -71,7 +73,15 @@ impl SharedObject for Facet {
         let region = region.ok_or(Refusal::Unfit)?;
         let owner = &self.owner;
         let capacity = owner.capacity.map_or(0, |capacity| capacity as u64);
-        let mut client = QueueClient::new(peer, number, region, owner.joinable, self.role);
+        let rules = ClientRules {
+            role: self.role,
+            joinable: owner.joinable,
+            bounded: owner.capacity.is_some(),
+            // Whoever has an actor's address can put into the queues of its host, and may not end
+            // them for others.
+            closes: owner.kind == QueueKind::User,
+        };
+        let mut client = QueueClient::new(peer, number, region, rules);
         // The client reads it once the hub has answered.
         client.set(Word::Capacity, capacity);
         let key = owner.update(|state| {
@@ -110,6 +120,14 @@ struct ServedClient {
 impl Attachment for ServedClient {
     fn rung(&mut self) -> bool {
         self.facet.owner.lock().rung(self.key)
+    }
+
+    fn look(&mut self) -> bool {
+        self.facet.owner.lock().look_at(self.key)
+    }
+
+    fn handed_on(&mut self) {
+        self.facet.owner.update(|state| state.note_handed_on(self.key));
     }
 
     fn parcel(&mut self, parcel: Envelope) -> bool {

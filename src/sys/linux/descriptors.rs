@@ -4,6 +4,8 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::fs::MetadataExt;
 
+use rustix::process::{Resource, getrlimit};
+
 /// How /proc shows a descriptor of ipc-channel's shared memory.
 const MEMORY: &[u8] = b"/memfd:/ipc-channel-shared-memory.";
 
@@ -14,6 +16,12 @@ pub(crate) enum Keep {
     Nothing,
     /// Those that the parent's program opened. ipc-channel's memory is never passed on purpose.
     AllButMemory,
+}
+
+/// How many descriptors this process may have open.
+pub(crate) fn descriptors_max() -> usize {
+    let limit = getrlimit(Resource::Nofile).current;
+    limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX)
 }
 
 /// Closes inherited descriptors. Called in a new child before its worker arrives.

@@ -199,7 +199,7 @@ fn pid_of(pidfd: BorrowedFd<'_>) -> Option<i32> {
 
 /// Returns the pid of the process that made this socket's pair; `None` if it is not visible in this
 /// pid namespace.
-fn maker_of(socket: BorrowedFd<'_>) -> Option<i32> {
+pub(crate) fn maker_of(socket: BorrowedFd<'_>) -> Option<i32> {
     let mut maker = libc::ucred { pid: 0, uid: 0, gid: 0 };
     let mut length = size_of_val(&maker) as libc::socklen_t;
     // SAFETY: writes at most `length` bytes to `maker`, a plain struct of that size.

@@ -9,6 +9,7 @@ use offspring::unix::{ProcessBuilderExt, Resource};
 use offspring::{ProcessBuilder, Queue, Sender, Stdio, channel};
 
 use super::stage::{Census, answer, descriptors};
+use crate::support::eventually;
 
 #[offspring::worker]
 fn start_one() -> u32 {
@@ -121,6 +122,48 @@ fn sweep_descriptors(length: usize) {
                 || error.starts_with("join: Output"),
             "{error}"
         );
+    }
+}
+
+/// Ends a child while this process has `free` descriptors. Returns the errors of its joins, and the
+/// lengths that it returned.
+#[offspring::worker]
+fn reap_with_few_descriptors(free: usize) -> (Vec<String>, Vec<usize>) {
+    let go = SharedSlice::<u32>::zeroed(1).unwrap();
+    let child = return_memory::spawn(go.clone()).unwrap();
+    limit(libc::RLIMIT_NOFILE, Some(descriptors().len() + 20));
+    let mut fillers = Vec::new();
+    while let Ok(filler) = std::fs::File::open("/dev/null") {
+        fillers.push(filler);
+    }
+    fillers.truncate(fillers.len() - free);
+    go.set(0, 1);
+    // The reaper takes the status.
+    eventually("it has ended", || !child.is_alive());
+    let mut errors = Vec::new();
+    loop {
+        match child.join() {
+            Ok(output) => return (errors, output.iter().map(|bytes| bytes.len()).collect()),
+            Err(error) => errors.push(format!("{error:?}")),
+        }
+        assert!(fillers.pop().is_some(), "{errors:?}");
+    }
+}
+
+#[offspring::worker]
+fn return_memory(go: SharedSlice<u32>) -> Vec<SharedBytes> {
+    eventually("the parent is ready", || go.get(0) == Some(1));
+    (1..=8).map(|length| SharedBytes::copy_from(&vec![7; length]).unwrap()).collect()
+}
+
+#[offspring::test(timeout = "30s")]
+fn an_output_stays_until_its_parent_has_descriptors_for_it() {
+    // None is free; one, for the channel that the output is in; some, but not for all of it.
+    for free in [0, 1, 2, 4] {
+        let (errors, lengths) = reap_with_few_descriptors::spawn(free).unwrap().join().unwrap();
+        assert_eq!(lengths, [1, 2, 3, 4, 5, 6, 7, 8], "{free} free: {errors:?}");
+        assert!(!errors.is_empty(), "the scene is set");
+        assert!(errors.iter().all(|error| error.contains("join again later")), "{errors:?}");
     }
 }
 

@@ -3,14 +3,17 @@
 use std::time::{Duration, Instant};
 
 use offspring::actor::{ActorBuilder, CallError, DownReason};
+use offspring::shared::SharedSlice;
 use offspring::supervisor::{
     Backoff, ChildSpec, ChildState, Heartbeat, Restart, Shutdown, StartInfo, Supervisor,
     SupervisorEvent,
 };
-use offspring::{ActorRef, Queue};
+use offspring::unix::{ProcessBuilderExt, Resource};
+use offspring::{ActorRef, ProcessBuilder, Queue};
 
 use super::{LONG, info, kill, pid, until};
 use crate::actor::{Counter, Message, Reply, Setup};
+use crate::support::eventually;
 
 fn supervised(builder: ActorBuilder, setup: Setup) -> (Supervisor, ActorRef<Counter>) {
     let supervisor = Supervisor::builder()
@@ -202,6 +205,48 @@ fn a_plain_worker_is_supervised_as_well() {
     let second = ticks.get_timeout(LONG).unwrap();
     assert!(second.contains("no sign of life"), "{second}");
     supervisor.stop();
+}
+
+/// Beats for a while when it is told to, and then hangs.
+#[offspring::worker]
+fn beat_and_hang(step: SharedSlice<u32>, heartbeat: Option<Heartbeat>) {
+    eventually("it is told to", || step.get(0) == Some(1));
+    for _ in 0..20 {
+        heartbeat.as_ref().expect("it has a limit").beat();
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    step.set(0, 2);
+    std::thread::sleep(LONG * 10);
+}
+
+/// Has no descriptor while the first beats of a child come. Returns why the child ended.
+#[offspring::worker]
+fn supervise_without_descriptors() -> String {
+    let step = SharedSlice::zeroed(1).unwrap();
+    let of_child = step.clone();
+    let worker = move |info: &StartInfo| beat_and_hang::new(of_child.clone(), info.heartbeat());
+    let spec = ChildSpec::worker_with("beats", worker)
+        .heartbeat(Duration::from_secs(1))
+        .restart(Restart::Temporary)
+        .shutdown(Shutdown::Kill);
+    let supervisor = Supervisor::builder().child(spec).start().unwrap();
+    let events = supervisor.events();
+    let hoard: Vec<_> = std::iter::from_fn(|| std::fs::File::open("/dev/null").ok()).collect();
+    step.set(0, 1);
+    eventually("the child has beaten", || step.get(0) == Some(2));
+    drop(hoard);
+    loop {
+        if let SupervisorEvent::Ended { reason, .. } = events.next_timeout(LONG).unwrap() {
+            return reason.to_string();
+        }
+    }
+}
+
+#[offspring::test(timeout = "30s")]
+fn a_hang_is_noticed_after_a_shortage_of_descriptors() {
+    let stage = ProcessBuilder::new().rlimit(Resource::OpenFiles, 200, 200);
+    let reason = stage.spawn(supervise_without_descriptors::new()).unwrap().join().unwrap();
+    assert!(reason.contains("no sign of life"), "{reason}");
 }
 
 #[offspring::worker]

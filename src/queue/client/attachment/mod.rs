@@ -107,33 +107,37 @@ impl RemoteObject for AttachedQueue {
         fingerprint: u64,
         in_flight: &CheckedSender<ToHub>,
     ) -> Result<Arc<Self>, QueueFailure> {
-        ATTACHED.get_or_try_insert(id, || {
-            let session = Session::with(id.hub, in_flight)?;
-            let region = Arc::new(Region::new(REGION_BYTES)?);
-            let number = session.attach(id.key, fingerprint, Some(&region))?;
-            let attached = Arc::new(AttachedQueue {
-                outbox: Mutex::new(OutboxWriter {
-                    entries: layout::outbox_writer(&region),
-                    pulse: wire::Pulse::new(),
-                }),
-                inbox: Mutex::new(InboxReader {
-                    entries: layout::inbox_reader(&region),
-                    taken: 0,
-                    woken: None,
-                    parcels: BTreeMap::new(),
-                }),
-                puts: AtomicU32::new(0),
-                number,
-                region,
-                asked: AtomicU64::new(0),
-                joins: AtomicU64::new(0),
-                detached: Mutex::new(VecDeque::new()),
-                session,
-            });
-            let sink: Weak<AttachedQueue> = Arc::downgrade(&attached);
-            attached.session.route(number, sink);
-            Ok(attached)
-        })
+        ATTACHED.get_or_try_replace(
+            id,
+            |attached| attached.session.is_over(),
+            || {
+                let session = Session::with(id.hub, in_flight)?;
+                let region = Arc::new(Region::new(REGION_BYTES)?);
+                let number = session.attach(id.key, fingerprint, Some(&region))?;
+                let attached = Arc::new(AttachedQueue {
+                    outbox: Mutex::new(OutboxWriter {
+                        entries: layout::outbox_writer(&region),
+                        pulse: wire::Pulse::new(),
+                    }),
+                    inbox: Mutex::new(InboxReader {
+                        entries: layout::inbox_reader(&region),
+                        taken: 0,
+                        woken: None,
+                        parcels: BTreeMap::new(),
+                    }),
+                    puts: AtomicU32::new(0),
+                    number,
+                    region,
+                    asked: AtomicU64::new(0),
+                    joins: AtomicU64::new(0),
+                    detached: Mutex::new(VecDeque::new()),
+                    session,
+                });
+                let sink: Weak<AttachedQueue> = Arc::downgrade(&attached);
+                attached.session.route(number, sink);
+                Ok(attached)
+            },
+        )
     }
 
     fn wait_accepted<L: TimeLimit>(&self, limit: &L) -> Waited<(), QueueFailure, L> {
@@ -141,7 +145,11 @@ impl RemoteObject for AttachedQueue {
     }
 
     fn in_flight(&self) -> io::Result<CheckedSender<ToHub>> {
-        self.session.in_flight(self.number)
+        // Before the message: the owner may read this region, and find that this process waits,
+        // before it reads the message, and must not take the wait for one in vain.
+        self.session.in_flight(self.number, || {
+            self.word(Word::HandedOn).fetch_add(1, Ordering::SeqCst);
+        })
     }
 }
 
@@ -169,15 +177,15 @@ impl AttachedQueue {
         self.session.ring(self.number, self.word(Word::OwnerSleeps));
     }
 
-    pub(in crate::queue::client) fn number(&self) -> u32 {
+    pub(in crate::queue) fn number(&self) -> u32 {
         self.number
     }
 
-    pub(in crate::queue::client) fn session(&self) -> &Arc<Session> {
+    pub(in crate::queue) fn session(&self) -> &Arc<Session> {
         &self.session
     }
 
-    pub(in crate::queue::client) fn region(&self) -> &Arc<Region> {
+    pub(in crate::queue) fn region(&self) -> &Arc<Region> {
         &self.region
     }
 

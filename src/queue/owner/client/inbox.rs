@@ -65,7 +65,7 @@ impl QueueClient {
     /// none from there on. Returns whether this is new.
     fn note_taken(&mut self, end: u64) -> Result<bool, Corrupt> {
         let before = self.outstanding();
-        if self.joinable {
+        if self.rules.joinable {
             while let Some((position, mut item)) = self.outstanding.pop_before(end) {
                 item.payload.mark_moved_out();
                 self.leases.insert(position, item);

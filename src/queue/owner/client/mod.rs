@@ -18,7 +18,7 @@ use crate::queue::item::Item;
 use crate::queue::layout::{self, Word};
 use crate::queue::owner::ledger::Ledger;
 use crate::queue::owner::place::Place;
-use crate::queue::role::Role;
+use crate::queue::role::ClientRules;
 use crate::tally::Tally;
 use inbox::Outstanding;
 pub(in crate::queue::owner) use outbox::DRAIN_MAX;
@@ -74,9 +74,7 @@ pub(in crate::queue) struct QueueClient {
     peer: Arc<ClientLink>,
     number: u32,
     region: Arc<Region>,
-    joinable: bool,
-    /// What the client may do, which follows from the facet that it has attached.
-    role: Role,
+    rules: ClientRules,
     outbox: RingConsumer,
     inbox: RingProducer,
     outstanding: Outstanding,
@@ -115,6 +113,10 @@ pub(in crate::queue) struct QueueClient {
     has_got: bool,
     /// The client has asked to discard the items, and has not learned yet how many were dropped.
     pub(in crate::queue) discards: bool,
+    /// The handles that it sends on: how many it has announced, when its region was last read, and
+    /// how many of them the hub has counted.
+    announced: u64,
+    handed_on: u64,
     /// The levels when the region was last read.
     pub(in crate::queue) levels: Levels,
     /// Whether the owner polls the client's region or waits for its doorbell.
@@ -132,15 +134,13 @@ impl QueueClient {
         peer: Arc<ClientLink>,
         number: u32,
         region: Arc<Region>,
-        joinable: bool,
-        role: Role,
+        rules: ClientRules,
     ) -> QueueClient {
         let now = Instant::now();
         QueueClient {
             peer,
             number,
-            joinable,
-            role,
+            rules,
             outbox: layout::outbox_reader(&region),
             inbox: layout::inbox_writer(&region),
             region,
@@ -165,6 +165,8 @@ impl QueueClient {
             has_put: false,
             has_got: false,
             discards: false,
+            announced: 0,
+            handed_on: 0,
             levels: Levels::default(),
             flag: FlagState::default(),
             changed: false,
@@ -241,9 +243,9 @@ impl QueueClient {
     fn read_levels(&self) -> Levels {
         let read = |may: bool, word| if may { self.word(word) } else { 0 };
         Levels {
-            getters: read(self.role.takes(), Word::Getters),
-            tasks: read(self.role.takes(), Word::Tasks),
-            putters: read(self.role.puts(), Word::Putters),
+            getters: read(self.rules.role.takes(), Word::Getters),
+            tasks: read(self.rules.role.takes(), Word::Tasks),
+            putters: read(self.rules.role.puts(), Word::Putters),
         }
     }
 
@@ -260,12 +262,27 @@ impl QueueClient {
         let before = self.read_levels();
         let busy = self.drain(ledger, item)?;
         let levels = before.min(self.read_levels());
-        let changed = busy || levels != self.levels;
+        // After the levels: a client that waits has announced before that what it has sent on.
+        let announced = self.word(Word::HandedOn);
+        let changed = busy || levels != self.levels || announced != self.announced;
         if levels.putters < self.levels.putters {
             self.granted = Instant::now();
         }
         self.levels = levels;
+        self.announced = announced;
         Ok(changed)
+    }
+
+    /// The hub has counted a handle that it sends on.
+    pub(in crate::queue) fn note_handed_on(&mut self) {
+        self.handed_on += 1;
+    }
+
+    /// Returns whether a handle that it sends on was not counted yet, because the message about
+    /// that is still on its way to the hub. Then another process may soon put or take, and this
+    /// client does not wait in vain.
+    pub(in crate::queue) fn hands_on(&self) -> bool {
+        self.announced > self.handed_on
     }
 
     /// Reads whether the client still waits for items. It would ring if it had begun to wait since
@@ -287,14 +304,22 @@ impl QueueClient {
     /// Returns whether the client puts nothing: its handle cannot, or a thread of it waits for an
     /// item and none of its items has ever reached the owner.
     pub(in crate::queue) fn is_idle(&self) -> bool {
-        !self.role.puts() || (self.levels.getters > 0 && !self.has_put)
+        let waits = self.levels.getters > 0 && !self.has_put && !self.hands_on();
+        !self.rules.role.puts() || waits
     }
 
-    /// Returns whether the client may still take items. A client that only puts, and waits for room
-    /// in a full queue, does not. A waiting putter does not prove that, though: one is also
-    /// announced for a moment by each put that needs to be granted room.
+    /// Returns whether the client, or a process that it has just sent a handle to, may still take
+    /// items. A client that only puts, and waits for room in a full queue, does not. A waiting
+    /// putter does not prove that, though: one is also announced for a moment by each put that
+    /// needs to be granted room.
     pub(in crate::queue) fn may_take(&self, full: bool) -> bool {
-        self.role.takes() && (self.has_got || !full || self.levels.putters == 0)
+        let takes = self.has_got || !full || self.levels.putters == 0;
+        self.rules.role.takes() && (takes || self.hands_on())
+    }
+
+    /// Returns whether its handle can take.
+    pub(in crate::queue) fn takes(&self) -> bool {
+        self.rules.role.takes()
     }
 
     /// Returns whether an item from the client has reached the owner.

@@ -18,6 +18,11 @@ impl QueueClient {
         self.parcels.push_back(parcel);
     }
 
+    /// The number of parcels without a ring entry so far.
+    pub(in crate::queue) fn unmatched(&self) -> usize {
+        self.parcels.len()
+    }
+
     /// Carries out the entries in the client's outbox. Returns whether there were any. `item` is
     /// the name of the item type.
     pub(super) fn drain(
@@ -28,17 +33,19 @@ impl QueueClient {
         let mut busy = self.refresh()?;
         let mut left = DRAIN_MAX;
         while left > 0 {
-            // Nearly all entries are items, and adjacent to each other.
+            // Nearly all entries are items, and adjacent to each other. One for which there is no room
+            // is found below.
+            let most = if self.rules.bounded { left.min(self.credits) } else { left };
             let outbox = &mut self.outbox;
-            let put = match self.role.puts() {
+            let put = match self.rules.role.puts() {
                 true => {
-                    ledger.store.push_run(|bytes| outbox.take_run(Tag::Put as u32, left, bytes))?
+                    ledger.store.push_run(|bytes| outbox.take_run(Tag::Put as u32, most, bytes))?
                 }
                 false => 0,
             };
             if put > 0 {
+                self.note_put(put)?;
                 ledger.note_put(put);
-                self.note_put(put);
                 busy = true;
                 left -= put;
                 continue;
@@ -46,7 +53,7 @@ impl QueueClient {
             let Some(front) = self.outbox.front()? else {
                 break;
             };
-            let tag = Tag::from(front.tag).filter(|&tag| self.role.may_write(tag));
+            let tag = Tag::from(front.tag).filter(|&tag| self.rules.allow(tag));
             let tag = tag.ok_or(Corrupt)?;
             if tag.has_parcel() && self.parcels.is_empty() {
                 // The parcel was sent before its entry was written, so the hub is about to read it.
@@ -63,10 +70,24 @@ impl QueueClient {
         Ok(busy)
     }
 
-    /// Records that `count` of the client's items are in the store now.
-    fn note_put(&mut self, count: usize) {
+    /// Records that the client puts `count` items. Returns an error if that is more than it has
+    /// room for.
+    ///
+    /// An honest client never does. Each unit of room is in one place: in the word `Credit`, with a
+    /// thread of the client that took it out of there and is about to put, or in an entry of the
+    /// outbox. `credits` counts all three, because it grows with what is added to the word, under
+    /// the lock of this state, and falls with what is taken out of the word again
+    /// ([`revoke_unused`](Self::revoke_unused)) or drained here. Client and owner take out of the
+    /// word by compare-and-swap, so no unit is both put and revoked; and what a thread puts back
+    /// into the word, it had taken out.
+    fn note_put(&mut self, count: usize) -> Result<(), Corrupt> {
         self.has_put = true;
-        self.credits = self.credits.saturating_sub(count);
+        match self.credits.checked_sub(count) {
+            Some(left) => self.credits = left,
+            None if self.rules.bounded => return Err(Corrupt),
+            None => {}
+        }
+        Ok(())
     }
 
     fn carry_out(
@@ -79,11 +100,11 @@ impl QueueClient {
         let bytes = payload.as_slice();
         match tag {
             Tag::Put => {
-                self.note_put(1);
+                self.note_put(1)?;
                 ledger.put(Payload::Bytes(payload));
             }
             Tag::Parcel => {
-                self.note_put(1);
+                self.note_put(1)?;
                 ledger.put(self.next_parcel()?);
             }
             Tag::Done => {
@@ -103,7 +124,7 @@ impl QueueClient {
                 ledger.bury_undecodable(bad, undecodable(item, text));
             }
             // In a joinable queue, the owner has the item itself.
-            Tag::Bad if self.joinable => return Err(Corrupt),
+            Tag::Bad if self.rules.joinable => return Err(Corrupt),
             Tag::Bad => {
                 let (attempts, text) = bytes.split_first_chunk().ok_or(Corrupt)?;
                 let payload = self.next_parcel()?;

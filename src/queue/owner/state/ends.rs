@@ -137,7 +137,7 @@ impl QueueState {
             None => sums.idle == self.clients.len(),
             Some(asker) => {
                 let others = sums.idle - usize::from(asker.is_idle());
-                let waits = asker.levels.wait_for_items() && !asker.has_put();
+                let waits = asker.levels.wait_for_items() && !asker.has_put() && !asker.hands_on();
                 waits && others == self.clients.len() - 1
             }
         };
@@ -159,7 +159,8 @@ impl QueueState {
             return self.own_has_got() || takers > 0;
         };
         let others = takers - usize::from(asker.may_take(self.free() == 0));
-        let asker = asker.has_got() || asker.levels.wait_for_items();
+        let hands_on = asker.takes() && asker.hands_on();
+        let asker = asker.has_got() || asker.levels.wait_for_items() || hands_on;
         asker || self.own_takes() || others > 0
     }
 

@@ -24,6 +24,9 @@ use crate::queue::owner::clients::Key;
 /// The most times that a client's outbox is read in a row, because the client may keep writing.
 const LOOKS_MAX: usize = 1 + ring::ENTRIES_MAX / crate::queue::owner::client::DRAIN_MAX;
 
+/// The most parcels of a client whose entries were not read yet. More cost a look at its outbox.
+const UNMATCHED_MAX: usize = 4;
+
 /// Used by the hub's thread, for clients.
 impl QueueState {
     pub(in crate::queue) fn add_client(&mut self, client: QueueClient) -> Key {
@@ -44,12 +47,30 @@ impl QueueState {
 
     /// Adds a parcel, whose entry follows. Returns whether the queue was inactive.
     pub(in crate::queue) fn add_parcel(&mut self, key: Key, parcel: Envelope) -> bool {
-        if let Some(client) = self.clients.get_mut(key) {
-            client.add_parcel(parcel);
+        let Some(client) = self.clients.get_mut(key) else {
+            return self.activate();
+        };
+        client.add_parcel(parcel);
+        if client.unmatched() > UNMATCHED_MAX {
+            // A client writes the entry of a parcel before it sends the next. So when all entries
+            // are read that were there before this parcel came, only its own may be missing.
+            self.look_fully(key);
+            self.clients.check_unmatched(key, UNMATCHED_MAX);
         }
         // The entry may have been found already.
         self.clients.poll(key, self.tick);
         self.activate()
+    }
+
+    /// The client's doorbell may be unread for long. Returns whether the queue was not active.
+    pub(in crate::queue) fn look_at(&mut self, key: Key) -> bool {
+        self.clients.poll(key, self.tick);
+        self.activate()
+    }
+
+    /// The hub has counted a handle that the client sends on.
+    pub(in crate::queue) fn note_handed_on(&mut self, key: Key) {
+        self.clients.change(key, QueueClient::note_handed_on);
     }
 
     /// Removes a client whose session is over, and returns to the queue what it had not taken. What
