@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-/// The share of the rate that is left beside each number of idle clients.
+/// The items per second of a busy pair beside each number of idle clients.
 pub(crate) struct Curve {
     pub(crate) name: String,
     pub(crate) points: Vec<(usize, f64)>,
@@ -15,11 +15,11 @@ const TOP: f64 = 50.0;
 const BOTTOM: f64 = 310.0;
 const WIDTH: f64 = 760.0;
 const HEIGHT: f64 = 350.0;
-/// The logarithmic scale: from a hundredth to three times.
-const DECADES: (f64, f64) = (-2.0, 0.5);
+/// The logarithmic scale: from ten thousand to ten million.
+const DECADES: (f64, f64) = (4.0, 7.0);
 
-fn y(share: f64) -> f64 {
-    let part = (share.log10().clamp(DECADES.0, DECADES.1) - DECADES.0) / (DECADES.1 - DECADES.0);
+fn y(rate: f64) -> f64 {
+    let part = (rate.log10().clamp(DECADES.0, DECADES.1) - DECADES.0) / (DECADES.1 - DECADES.0);
     BOTTOM - part * (BOTTOM - TOP)
 }
 
@@ -33,13 +33,13 @@ pub(crate) fn svg(counts: &[usize], curves: &[Curve]) -> String {
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" font-family=\"sans-serif\" font-size=\"12\">\n\
          <rect width=\"{WIDTH}\" height=\"{HEIGHT}\" fill=\"white\"/>\n\
-         <text x=\"16\" y=\"22\" font-size=\"15\" font-weight=\"bold\">Rate of a busy pair beside idle clients, 1 = alone (logarithmic)</text>\n"
+         <text x=\"16\" y=\"22\" font-size=\"15\" font-weight=\"bold\">Items per second through a queue of 64, beside idle clients (logarithmic)</text>\n"
     );
-    for share in [0.01, 0.03, 0.1, 0.3, 1.0, 3.0] {
-        let at = y(share);
+    for (rate, name) in [(1e4, "10,000"), (1e5, "100,000"), (1e6, "1 M"), (1e7, "10 M")] {
+        let at = y(rate);
         let _ = writeln!(
             svg,
-            "<line x1=\"{LEFT}\" x2=\"{}\" y1=\"{at:.1}\" y2=\"{at:.1}\" stroke=\"#ddd\"/>\n<text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\" fill=\"#666\">{share}</text>",
+            "<line x1=\"{LEFT}\" x2=\"{}\" y1=\"{at:.1}\" y2=\"{at:.1}\" stroke=\"#ddd\"/>\n<text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\" fill=\"#666\">{name}</text>",
             WIDTH - RIGHT,
             LEFT - 6.0,
             at + 4.0
@@ -63,7 +63,7 @@ pub(crate) fn svg(counts: &[usize], curves: &[Curve]) -> String {
         let points: Vec<String> = curve
             .points
             .iter()
-            .map(|&(count, share)| format!("{:.1},{:.1}", x(count), y(share)))
+            .map(|&(count, rate)| format!("{:.1},{:.1}", x(count), y(rate)))
             .collect();
         let line = TOP + 12.0 + 20.0 * index as f64;
         let _ = writeln!(

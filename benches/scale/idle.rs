@@ -174,11 +174,8 @@ pub(crate) fn run(plan: &Plan) {
                 pair.of_round_trip
             );
         }
-        let points = figures.iter().map(|&(count, pair)| (count, pair.stream / alone.stream));
-        let points: Vec<_> = points.filter(|(_, share)| share.is_finite()).collect();
-        if !points.is_empty() {
-            curves.push(Curve { name: name.to_owned(), points });
-        }
+        let points = figures.iter().map(|&(count, pair)| (count, pair.stream)).collect();
+        curves.push(Curve { name: name.to_owned(), points });
     };
     for &(kind, name) in KINDS {
         let figures = beside(plan, kind, &counts);

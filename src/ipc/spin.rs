@@ -15,7 +15,7 @@ pub(crate) fn snooze() {
     /// No thread of this crate runs for longer than this without going to sleep.
     const LONG: Duration = Duration::from_millis(1);
     /// The pause, in multiples of the yield that was too long.
-    const PAUSE: u32 = 100;
+    const PAUSE: u32 = 20;
     static START: OnceLock<Instant> = OnceLock::new();
     static CROWDED_UNTIL: AtomicU64 = AtomicU64::new(0);
 
