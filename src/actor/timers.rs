@@ -43,7 +43,7 @@ type Deliver = Arc<dyn Fn() -> bool + Send + Sync>;
 /// }
 ///
 /// impl Session {
-///     const IDLE: Duration = Duration::from_millis(100);
+///     const IDLE: Duration = Duration::from_secs(1);
 /// }
 ///
 /// #[offspring::actor]

@@ -164,5 +164,5 @@ fn a_slow_start_holds_up_no_child_that_is_up_and_no_call_for_good() {
         }
     };
     assert_ne!(second, first);
-    until(&supervisor, "slow", ChildState::Up, 2);
+    until(&supervisor, "slow", ChildState::Up, 1);
 }
