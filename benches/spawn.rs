@@ -14,6 +14,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
 use figures::{OWN, median, memory, open_descriptors, own_median};
+use offspring::process::Sandbox;
 use offspring::{Process, ProcessBuilder};
 
 const STARTS: u64 = 100;
@@ -143,6 +144,18 @@ const ROWS: &[Row] = &[
         ours: || one_by_one(|| value::spawn().expect("it starts").join().expect("it returns")),
         bare: Some(|| one_by_one(|| join_bare(start_bare("value")))),
         procspawn: Some(|| one_by_one(procspawn_one)),
+    },
+    Row {
+        name: "the same, in a sandbox",
+        unit: "ms",
+        ours: || {
+            one_by_one(|| {
+                let builder = ProcessBuilder::new().sandbox(Sandbox::fields_only());
+                builder.spawn(value::new()).expect("it starts").join().expect("it returns")
+            })
+        },
+        bare: Some(|| one_by_one(|| join_bare(start_bare("value")))),
+        procspawn: None,
     },
     Row {
         name: "the same, 64 alive at once",

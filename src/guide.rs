@@ -20,3 +20,7 @@ pub mod servers {}
 
 #[doc = include_str!("../docs/security.md")]
 pub mod security {}
+
+#[cfg(feature = "sandbox")]
+#[doc = include_str!("../docs/sandbox.md")]
+pub mod sandbox {}

@@ -97,7 +97,8 @@
 //! ```
 //!
 //! [`ProcessBuilder`] has what `std::process::Command` has, and more: names, daemons, [stdin,
-//! stdout and stderr](Stdio), limits and users ([`unix::ProcessBuilderExt`]), and [workers on
+//! stdout and stderr](Stdio), limits and users ([`unix::ProcessBuilderExt`]), with the feature
+//! `sandbox` [workers that can use their fields and nothing else](guide::sandbox), and [workers on
 //! threads](process::Backend::Inline) for debuggers. Records that children log with the `log` crate
 //! reach the program's logger, with the child's name and pid ([`ProcessBuilder::logs`]).
 //!

@@ -70,6 +70,26 @@ fn async_main() {
 }
 
 #[test]
+fn sandboxed_decoder() {
+    let run = example("sandboxed_decoder").run();
+    assert_eq!(run.code(), Some(0), "{}", run.stderr());
+    let lines: Vec<&str> = run.stdout().lines().collect();
+    assert_eq!(lines[..2], ["a picture:", "  64 x 64, average 128"]);
+    assert!(lines[2] == "half a picture:" && lines[3].starts_with("  not decoded: "), "{lines:?}");
+    assert!(lines[4] == "a bomb:" && lines[5].contains("SIGABRT"), "{lines:?}");
+    assert_eq!(
+        lines[6..],
+        [
+            "an attack:",
+            "  stolen: Err(PermissionDenied)",
+            "  sent: Err(PermissionDenied)",
+            "  started: Err(PermissionDenied)",
+            "  8 x 8, average 128",
+        ]
+    );
+}
+
+#[test]
 fn logging() {
     let run = example("logging").run();
     // Remove the time and the pids.

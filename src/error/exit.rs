@@ -39,6 +39,14 @@ pub enum ExitReason {
         /// `true` if the system wrote a core dump.
         core_dumped: bool,
     },
+    /// It made a system call that its sandbox forbids, and
+    /// [`kill_on_violation`](crate::ProcessBuilder::sandbox) was chosen.
+    Forbidden {
+        /// The name of the call, such as `openat`, or its number. `None` if it was not reported:
+        /// by a thread that blocks all signals, as C libraries do while they start a program. A
+        /// hostile worker can report another call.
+        call: Option<String>,
+    },
     /// `run` panicked.
     Panicked(Box<PanicReport>),
     /// This program ended it.
@@ -67,6 +75,7 @@ impl ExitReason {
             ExitReason::Returned => Some(0),
             ExitReason::Exited(code) => Some(*code),
             ExitReason::Signaled { signal, .. } => Some(-signal),
+            ExitReason::Forbidden { .. } => Some(-31),
             ExitReason::Panicked(_) => Some(101),
             ExitReason::Killed { signal, .. } => Some(-signal),
             ExitReason::Unknown => None,
@@ -93,6 +102,12 @@ impl fmt::Display for ExitReason {
                     f.write_str(", core dumped")?;
                 }
                 Ok(())
+            }
+            ExitReason::Forbidden { call: Some(call) } => {
+                write!(f, "made the system call {call}, which its sandbox forbids")
+            }
+            ExitReason::Forbidden { call: None } => {
+                f.write_str("made a system call that its sandbox forbids")
             }
             ExitReason::Panicked(report) => write!(f, "panicked at {report}"),
             ExitReason::Killed { cause, signal } => {

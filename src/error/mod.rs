@@ -246,6 +246,7 @@ mod group;
 mod pool;
 pub(crate) mod printable;
 mod process;
+mod protection;
 mod queue;
 mod select;
 mod sync;
@@ -263,6 +264,7 @@ pub use pool::{
     PoolError, ShutdownError, SubmitError, TaskError, TaskTimeoutError, TrySubmitError,
 };
 pub use process::{JoinError, JoinTimeoutError, SpawnError};
+pub use protection::Protection;
 pub use queue::{
     DeadLetterError, GetError, GetTimeoutError, HandleError, PutAllError, PutError,
     PutTimeoutError, QueueJoinError, QueueJoinTimeoutError, TaskDoneError, TryGetError,

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use super::{EncodeError, ExitReason};
+use super::{EncodeError, ExitReason, Protection};
 
 /// The error returned when a process does not start. A failed start leaves no process, no zombie
 /// and no file.
@@ -160,6 +160,19 @@ pub enum SpawnError {
         pid: u32,
         /// The child's error.
         message: String,
+    },
+    /// The kernel cannot do what the worker's [`Sandbox`](crate::ProcessBuilder::sandbox) asks for.
+    /// The child has ended.
+    #[error("process `{name}` (pid {pid}) has no sandbox: it lacks {missing}: {reason}")]
+    Sandbox {
+        /// Name of the process.
+        name: String,
+        /// Its pid.
+        pid: u32,
+        /// What the kernel lacks.
+        missing: Protection,
+        /// Why it does.
+        reason: String,
     },
     /// The system refused this process a resource that the start needs.
     #[error("could not {act}: {cause}")]
@@ -451,7 +464,7 @@ impl From<JoinError> for JoinTimeoutError {
 }
 
 debug_with_text! {
-    [] SpawnError { NotInitialized, NotRegistered, DuplicateWorker, InvalidOption, TooDeep, Exiting, GroupEnding, Encode, Decode, BinaryMismatch, Died, Timeout, Protocol, Failed, Io } stderr
+    [] SpawnError { NotInitialized, NotRegistered, DuplicateWorker, InvalidOption, TooDeep, Exiting, GroupEnding, Encode, Decode, BinaryMismatch, Died, Timeout, Protocol, Failed, Sandbox, Io } stderr
 }
 debug_with_text! {
     [] JoinError { Ended, Output, Taken } last_words

@@ -122,7 +122,13 @@ fn processes() {
                 stderr: stderr.clone(),
             },
             SpawnError::Protocol { name: name.clone(), pid: PID, message: quiet(), stderr },
-            SpawnError::Failed { name, pid: PID, message },
+            SpawnError::Failed { name: name.clone(), pid: PID, message: message.clone() },
+            SpawnError::Sandbox {
+                name,
+                pid: PID,
+                missing: Protection::SystemCalls,
+                reason: message,
+            },
             spawn(),
         ]
     };

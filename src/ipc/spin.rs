@@ -42,6 +42,13 @@ pub(crate) struct Spin {
     polls: u32,
 }
 
+/// Returns whether there is one processor. Asked once, because std reads files for the answer, which
+/// a sandboxed worker cannot do later.
+pub(crate) fn is_alone() -> bool {
+    static ALONE: OnceLock<bool> = OnceLock::new();
+    *ALONE.get_or_init(|| std::thread::available_parallelism().map_or(1, usize::from) == 1)
+}
+
 impl Spin {
     /// How long a wait polls. Two wake-ups fit in, so a peer that has to be woken first still
     /// answers in time. With a shorter limit, three processes that pass something around in a
@@ -65,8 +72,7 @@ impl Spin {
 
     fn with_polls(polls: u32) -> Spin {
         // With one processor, the peer cannot run while this thread polls.
-        let alone = std::thread::available_parallelism().map_or(1, usize::from) == 1;
-        Spin { luck: AtomicI32::new(if alone { i32::MIN } else { 0 }), polls }
+        Spin { luck: AtomicI32::new(if is_alone() { i32::MIN } else { 0 }), polls }
     }
 
     /// Polls `ready` for up to 100 us, or until `deadline`. Returns `None` at once if polling has

@@ -27,6 +27,8 @@ use crate::process::identity::{Entry, Identity};
 use crate::process::parent::early_stderr::EarlyStderr;
 use crate::process::parent::exit;
 use crate::process::parent::starting::{StartLimit, StartingChild};
+#[cfg(feature = "sandbox")]
+use crate::process::sandbox::Sandbox;
 use crate::process::spawn_hook::{LogTarget, NewChild};
 use crate::process::stdio::{ParentPipes, ParentStdio, Stdio};
 use crate::process::value::{self, OutgoingValue};
@@ -90,6 +92,8 @@ pub struct ProcessBuilder {
     pub(super) keeps_descriptors: bool,
     pub(super) shielded: bool,
     backend: Option<Backend>,
+    #[cfg(feature = "sandbox")]
+    sandbox: Option<Sandbox>,
 }
 
 #[derive(Debug)]
@@ -295,6 +299,43 @@ impl ProcessBuilder {
         self
     }
 
+    /// Takes away from the worker what it does not need: it can use its fields, and what the sandbox
+    /// names. Default: no sandbox; the worker can do what its user can.
+    ///
+    /// The sandbox is put on before the worker's value is decoded. If the kernel cannot do what is
+    /// asked for, [`spawn`](ProcessBuilder::spawn) returns [`SpawnError::Sandbox`], unless the
+    /// sandbox is a [best effort](Sandbox::best_effort). A worker on a thread cannot have one.
+    ///
+    /// For the workers of pools, actors and supervised children, use `process` of their builders:
+    /// [`PoolBuilder::process`](crate::PoolBuilder::process),
+    /// [`ActorBuilder::process`](crate::ActorBuilder::process),
+    /// [`ChildSpec::process`](crate::supervisor::ChildSpec::process).
+    ///
+    /// ```
+    /// use offspring::Pool;
+    /// use offspring::process::Sandbox;
+    ///
+    /// #[offspring::worker]
+    /// fn can_read() -> bool {
+    ///     std::fs::read("/etc/passwd").is_ok()
+    /// }
+    ///
+    /// #[offspring::main]
+    /// fn main() -> Result<(), Box<dyn std::error::Error>> {
+    ///     let pool = Pool::builder()
+    ///         .workers(1)
+    ///         .process(|_, builder| builder.sandbox(Sandbox::fields_only()))
+    ///         .build()?;
+    ///     assert_eq!(pool.run(can_read::new())?, false);
+    ///     Ok(())
+    /// }
+    /// ```
+    #[cfg(feature = "sandbox")]
+    pub fn sandbox(mut self, sandbox: Sandbox) -> ProcessBuilder {
+        self.sandbox = Some(sandbox);
+        self
+    }
+
     /// Starts a process that runs `worker`, and waits until the worker runs.
     ///
     /// # Errors
@@ -315,6 +356,13 @@ impl ProcessBuilder {
         exit::start_services().map_err(SpawnError::io("start the reaper thread"))?;
         let timeout = self.start_timeout.unwrap_or(START_TIMEOUT);
         if self.backend.map_or_else(Backend::of_program, Ok)? == Backend::Inline {
+            #[cfg(feature = "sandbox")]
+            if self.sandbox.is_some() {
+                return Err(SpawnError::InvalidOption {
+                    option: "sandbox",
+                    problem: "cannot hold a worker on a thread: use `Backend::Process`".to_owned(),
+                });
+            }
             let value = value::send_inline(&worker)?;
             let run = |value, started: &dyn Fn()| run::run(value, started, W::run);
             return inline::spawn(identity, registered, run, value, timeout);
@@ -325,8 +373,9 @@ impl ProcessBuilder {
         self.start(registered, identity, entry, limit, value)
     }
 
+    #[cfg_attr(not(feature = "sandbox"), expect(unused_mut, reason = "the sandbox is taken"))]
     fn start<T: DeserializeOwned>(
-        self,
+        mut self,
         worker: &'static str,
         identity: Identity,
         entry: &Entry,
@@ -347,6 +396,12 @@ impl ProcessBuilder {
         };
         let pipe = (!detached).then(sys::pipe).transpose();
         let (their_liveness, liveness) = pipe.map_err(SpawnError::io("make a pipe"))?.unzip();
+        #[cfg(feature = "sandbox")]
+        let sandbox = self.sandbox.take().map(Sandbox::into_plan);
+        #[cfg(feature = "sandbox")]
+        let has_sandbox = sandbox.is_some();
+        #[cfg(not(feature = "sandbox"))]
+        let has_sandbox = false;
         let (mut starting, early_stderr, stdio, pipes) = self.exec(&identity.name, entry, limit)?;
         let hello = Hello {
             version: WIRE_VERSION,
@@ -362,6 +417,8 @@ impl ProcessBuilder {
             shielded,
             exit_timeout: exit_timeout.unwrap_or(EXIT_TIMEOUT),
             has_hooks,
+            #[cfg(feature = "sandbox")]
+            sandbox,
             value,
         };
         let after = [channel.as_ref().map(AsFd::as_fd), their_liveness.as_ref().map(AsFd::as_fd)];
@@ -369,7 +426,7 @@ impl ProcessBuilder {
         // The child has its own copies now. If this process kept the other ends, it would never see
         // the end of a pipe.
         drop((stdio, channel, their_liveness));
-        starting.wait_started()?;
+        starting.wait_started(has_sandbox)?;
         let process = starting.finish(&identity, worker, liveness, pipes)?;
         if detached {
             process.record.detach();
@@ -398,6 +455,8 @@ impl ProcessBuilder {
         if let Some(problem) = self.setup.limits.iter().find_map(Limit::problem) {
             return invalid("rlimit", &problem);
         }
+        #[cfg(feature = "sandbox")]
+        self.sandbox.as_ref().map_or(Ok(()), Sandbox::check)?;
         self.setup.check().or_else(|problem| invalid("cpus", &problem))
     }
 

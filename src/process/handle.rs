@@ -15,6 +15,8 @@ use crate::ipc::wire::Failure;
 use crate::process::backend::Backend;
 use crate::process::parent::exit_report::StoredOutput;
 use crate::process::parent::record::{ChildRecord, State};
+#[cfg(feature = "sandbox")]
+use crate::process::sandbox::AppliedSandbox;
 use crate::process::spawn_hook;
 use crate::process::stdio::ParentPipes;
 
@@ -227,6 +229,14 @@ impl<T> Process<T> {
     #[must_use]
     pub fn exit_reason(&self) -> Option<ExitReason> {
         self.record.exit_reason()
+    }
+
+    /// Returns what the kernel has done for the worker's
+    /// [sandbox](crate::ProcessBuilder::sandbox), or `None` if it has none.
+    #[cfg(feature = "sandbox")]
+    #[must_use]
+    pub fn sandbox(&self) -> Option<&AppliedSandbox> {
+        self.record.sandbox.as_ref()
     }
 
     /// Takes the writing end of the child's stdin. Returns `None` unless stdin is

@@ -17,10 +17,14 @@ use std::time::{Duration, Instant};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+#[cfg(feature = "sandbox")]
+use crate::error::Protection;
 use crate::error::{PanicReport, printable};
 use crate::ipc::deadline::{Deadline, WaitEnd};
 use crate::ipc::wire::{self, CheckedReceiver, EncodedValue, Envelope, Failure, Shape};
 use crate::process::identity::{Entry, Identity};
+#[cfg(feature = "sandbox")]
+use crate::process::sandbox::AppliedSandbox;
 use crate::sys::{self, Packet, RecvEnd};
 
 /// Set for a new child, to its name; removed before its worker runs.
@@ -64,6 +68,9 @@ pub(super) struct Hello {
     pub(super) exit_timeout: Duration,
     /// True if the payloads of spawn hooks precede the value in the channel.
     pub(super) has_hooks: bool,
+    /// What the worker may do beyond using its fields, if that is limited.
+    #[cfg(feature = "sandbox")]
+    pub(super) sandbox: Option<sys::SandboxPlan>,
     /// The worker's value; `None` if it is in the channel.
     pub(super) value: Option<Vec<u8>>,
 }
@@ -113,6 +120,20 @@ pub(super) enum ChildMessage {
     Failed(#[serde(deserialize_with = "printable::deserialize_text")] String),
     /// The worker's value does not decode.
     BadValue(#[serde(deserialize_with = "printable::deserialize_text")] String),
+    /// The kernel lacks a part of the sandbox.
+    #[cfg(feature = "sandbox")]
+    NoSandbox {
+        missing: Protection,
+        #[serde(deserialize_with = "printable::deserialize_text")]
+        reason: String,
+    },
+    /// It is in its sandbox from now on. Sent before `Started`.
+    #[cfg(feature = "sandbox")]
+    Sandboxed(AppliedSandbox),
+    /// It ends because of the system call with this number. The handler of a signal sends this, as
+    /// bytes that were prepared before.
+    #[cfg(feature = "sandbox")]
+    Forbidden([u8; 4]),
     /// `run` begins.
     Started,
     /// Sent at any time, even before `run`. Their number is limited, so that they fit the buffer.
@@ -134,6 +155,10 @@ impl ChildMessage {
             ChildMessage::Mismatch(text) => ChildMessage::Mismatch(change(text)),
             ChildMessage::Failed(text) => ChildMessage::Failed(change(text)),
             ChildMessage::BadValue(text) => ChildMessage::BadValue(change(text)),
+            #[cfg(feature = "sandbox")]
+            ChildMessage::NoSandbox { missing, reason } => {
+                ChildMessage::NoSandbox { missing, reason: change(reason) }
+            }
             message => message,
         }
     }
@@ -165,6 +190,12 @@ pub(super) fn open_parcel(channel: &CheckedReceiver<Envelope>) -> io::Result<Env
 /// Returns the output in [`ChildMessage::Returned`].
 pub(super) fn envelope_of(bytes: Vec<u8>) -> io::Result<Envelope> {
     Envelope::new(EncodedValue { bytes, handles: Vec::new() })
+}
+
+/// A message as bytes, for a sender that cannot encode.
+#[cfg(feature = "sandbox")]
+pub(super) fn packet<M: Serialize>(message: &M) -> io::Result<Vec<u8>> {
+    wire::encode(message, Shape::Own).map(|encoded| encoded.bytes).map_err(io::Error::other)
 }
 
 pub(super) fn send<M: Serialize>(
@@ -245,6 +276,8 @@ mod tests {
             shielded: false,
             exit_timeout: Duration::MAX,
             has_hooks: false,
+            #[cfg(feature = "sandbox")]
+            sandbox: None,
             value: Some(vec![8; 100]),
         };
         let report = PanicReport::new(

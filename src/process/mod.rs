@@ -60,7 +60,10 @@ mod output_is_err;
 mod panic_report;
 mod parent;
 mod registry;
+mod resource;
 mod run;
+#[cfg(feature = "sandbox")]
+mod sandbox;
 mod spawn_hook;
 mod stdio;
 mod stop;
@@ -72,7 +75,7 @@ mod worker;
 
 pub use crate::error::{
     ExitReason, GroupError, JoinError, JoinTimeoutError, KillCause, MemberEnd, PanicReport,
-    SpawnError,
+    Protection, SpawnError,
 };
 pub use backend::Backend;
 pub use builder::ProcessBuilder;
@@ -88,6 +91,8 @@ pub use join_async::JoinFuture;
 pub use output::Output;
 #[doc(hidden)]
 pub use registry::{Registration, TestPath};
+#[cfg(feature = "sandbox")]
+pub use sandbox::{AppliedSandbox, Sandbox};
 pub use spawn_hook::LogTarget;
 pub use stdio::Stdio;
 pub use worker::{ProcessWorker, Worker};

@@ -23,6 +23,15 @@ pub(super) fn in_hook(info: &PanicHookInfo<'_>) -> PanicReport {
     )
 }
 
+/// Reads what a backtrace needs, and which std keeps: files that cannot be opened later.
+#[cfg(feature = "sandbox")]
+pub(super) fn warm_up() {
+    let backtrace = Backtrace::capture();
+    if backtrace.status() == BacktraceStatus::Captured {
+        drop(backtrace.to_string());
+    }
+}
+
 /// Makes the report of a panic that no hook saw: it has no location and no backtrace.
 pub(super) fn of_message(message: String) -> PanicReport {
     PanicReport::new(cut_message(message), None, thread_name(), None)

@@ -46,11 +46,11 @@ mod table {
     }
     mod process {
         use offspring::process::{
-            Backend, ChildProcess, CurrentProcess, ExitReason, GroupError, JoinError, JoinFuture,
-            JoinTimeoutError, KillCause, LogTarget, Member, MemberEnd, Output, PanicReport,
-            ParentProcess, Process, ProcessBuilder, ProcessGroup, ProcessWorker, Registration,
-            SpawnError, Stdio, TestPath, Worker, active_children, before_main, current, enter_test,
-            init, parent, with_deadline,
+            AppliedSandbox, Backend, ChildProcess, CurrentProcess, ExitReason, GroupError,
+            JoinError, JoinFuture, JoinTimeoutError, KillCause, LogTarget, Member, MemberEnd,
+            Output, PanicReport, ParentProcess, Process, ProcessBuilder, ProcessGroup,
+            ProcessWorker, Protection, Registration, Sandbox, SpawnError, Stdio, TestPath, Worker,
+            active_children, before_main, current, enter_test, init, parent, with_deadline,
         };
     }
     mod queue {

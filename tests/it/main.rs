@@ -18,6 +18,7 @@ mod payload;
 mod pool;
 mod process;
 mod queue;
+mod sandbox;
 mod select;
 mod shared;
 mod starved;

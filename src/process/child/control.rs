@@ -40,7 +40,11 @@ pub(super) fn hold(socket: Arc<OwnedFd>, liveness: Option<OwnedFd>) -> io::Resul
     }
     let control =
         ControlSocket { socket, stopping: OnceLock::new(), reading: Mutex::new(()), liveness };
-    CONTROL.set(control).map_err(|_| io::Error::other("it is held already"))?;
+    CONTROL.set(control).map_err(|_| io::Error::other("it is held already"))
+}
+
+/// Starts the thread that ends this process with its parent, if the system cannot do that.
+pub(super) fn watch() -> io::Result<()> {
     if std::process::id() == 1 {
         // The first process of a pid namespace: no such signal reaches it.
         sys::service_thread("offspring-liveness", exit_with_parent)?;

@@ -7,13 +7,18 @@
 //! 3. Signals are reset: those that the parent blocks or ignores would make `terminate` do nothing.
 //! 4. The first message is received and checked. A process that is not the same program stops here.
 //! 5. The liveness pipe is watched: from now on the child ends with its parent, whatever it does.
-//! 6. Inherited descriptors are closed, stdio is set up, and only then user code runs: it decodes
-//!    the worker.
+//! 6. Inherited descriptors are closed, and stdio is set up, which needs /proc and /dev.
+//! 7. The sandbox is put on. Threads that are started later are in it from their beginning.
+//! 8. Only then user code runs: it decodes the worker.
 
 use std::io::{self, Write};
+#[cfg(feature = "sandbox")]
+use std::os::fd::AsRawFd;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
+#[cfg(feature = "sandbox")]
+use crate::ipc::spin;
 use crate::process::child::{control, panic_hook};
 use crate::process::exit_limit;
 use crate::process::handshake::{
@@ -23,8 +28,12 @@ use crate::process::identity;
 use crate::process::panic_report;
 use crate::process::registry;
 use crate::process::run::RunOutcome;
+#[cfg(feature = "sandbox")]
+use crate::process::sandbox::AppliedSandbox;
 use crate::process::spawn_hook;
 use crate::process::value::IncomingValue;
+#[cfg(feature = "sandbox")]
+use crate::sys::SandboxFailure;
 use crate::sys::{self, Keep};
 
 /// The exit code of a child whose start failed, after it has sent the reason.
@@ -93,6 +102,12 @@ fn run_worker(
     if hello.shielded {
         sys::shield_from_outside();
     }
+    #[cfg(feature = "sandbox")]
+    if let Some(plan) = &hello.sandbox {
+        send(&enter_sandbox(control, plan)?);
+    }
+    // After the sandbox, which binds threads that are started in it.
+    control::watch().map_err(|error| failed("watch for the end of its parent", error))?;
     identity::set(hello.identity);
     identity::set_entry(hello.entry);
     let value = match value {
@@ -103,6 +118,31 @@ fn run_worker(
         value => value,
     };
     run(value, &|| send(&ChildMessage::Started)).map_err(ChildMessage::BadValue)
+}
+
+/// Puts this process into its sandbox, and returns the message that says so.
+#[cfg(feature = "sandbox")]
+fn enter_sandbox(
+    control: &Arc<OwnedFd>,
+    plan: &sys::SandboxPlan,
+) -> Result<ChildMessage, ChildMessage> {
+    // What is read from files and then kept: the bounds of the stack, for the decoder; the number of
+    // processors; the debug information of this program, for backtraces.
+    sys::stack_left();
+    spin::is_alone();
+    panic_report::warm_up();
+    let packet = handshake::packet(&ChildMessage::Forbidden([0; 4]))
+        .map_err(|error| failed("prepare its sandbox", error))?;
+    let report = sys::ViolationReport { socket: control.as_raw_fd(), packet };
+    match sys::enter_sandbox(plan, report) {
+        Ok(missing) => Ok(ChildMessage::Sandboxed(AppliedSandbox::new(plan, missing))),
+        Err(SandboxFailure::Missing(missing, reason)) => {
+            Err(ChildMessage::NoSandbox { missing, reason })
+        }
+        Err(SandboxFailure::Invalid(reason)) => {
+            Err(ChildMessage::Failed(format!("its sandbox cannot be made: {reason}")))
+        }
+    }
 }
 
 fn failed(act: &str, error: io::Error) -> ChildMessage {
@@ -213,6 +253,8 @@ mod tests {
             shielded: false,
             exit_timeout: std::time::Duration::MAX,
             has_hooks: false,
+            #[cfg(feature = "sandbox")]
+            sandbox: None,
             value: None,
         };
         let bytes = wire::encode(&hello, wire::Shape::Own).unwrap().bytes;

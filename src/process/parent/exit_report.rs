@@ -7,11 +7,17 @@ use std::sync::Arc;
 use crate::error::{ExitReason, KillCause, PanicReport, is_starved};
 use crate::ipc::wire::{CheckedReceiver, Envelope};
 use crate::process::handshake::{self, ChildMessage, EXIT_PANIC};
+#[cfg(feature = "sandbox")]
+use crate::process::sandbox::AppliedSandbox;
+#[cfg(feature = "sandbox")]
+use crate::sys;
 use crate::sys::WaitStatus;
 
 const SIGABRT: i32 = 6;
 const SIGKILL: i32 = 9;
 const SIGTERM: i32 = 15;
+#[cfg(feature = "sandbox")]
+const SIGSYS: i32 = 31;
 
 /// More packets than a socket's buffer holds. Further packets do not come from the child, but from
 /// a program to which the child left the socket, and which may keep sending forever.
@@ -81,6 +87,12 @@ pub(in crate::process) struct ExitReport {
     panic_elsewhere: Option<PanicReport>,
     /// Why the output that the child sent could not be received.
     broken: Option<String>,
+    /// The forbidden system call that ended it, by its own account.
+    #[cfg(feature = "sandbox")]
+    forbidden: Option<i32>,
+    /// Its sandbox ends it for a forbidden call, which a thread may be unable to report.
+    #[cfg(feature = "sandbox")]
+    is_deadly: bool,
     /// The output is the `Err` of a `Result`.
     pub(in crate::process) is_err: bool,
 }
@@ -107,6 +119,12 @@ impl ExitReport {
         report
     }
 
+    /// Says in which sandbox the child was.
+    #[cfg(feature = "sandbox")]
+    pub(in crate::process) fn of_sandbox(self, sandbox: Option<&AppliedSandbox>) -> ExitReport {
+        ExitReport { is_deadly: sandbox.is_some_and(AppliedSandbox::is_deadly), ..self }
+    }
+
     fn add(&mut self, message: ChildMessage, fds: Vec<OwnedFd>) {
         let output = match message {
             ChildMessage::Panicked { in_run, report } => {
@@ -116,6 +134,11 @@ impl ExitReport {
             }
             ChildMessage::ReturnsErr => {
                 self.is_err = true;
+                return;
+            }
+            #[cfg(feature = "sandbox")]
+            ChildMessage::Forbidden(number) => {
+                self.forbidden = Some(i32::from_le_bytes(number));
                 return;
             }
             ChildMessage::Returned(bytes) => {
@@ -165,6 +188,12 @@ impl ExitReport {
             (WaitStatus::Signaled { signal, .. }, Some(cause)) => {
                 ExitReason::Killed { cause, signal }
             }
+            #[cfg(feature = "sandbox")]
+            (WaitStatus::Signaled { signal, .. }, _)
+                if signal == SIGSYS && (self.is_deadly || self.forbidden.is_some()) =>
+            {
+                ExitReason::Forbidden { call: self.forbidden.map(call_name) }
+            }
             (WaitStatus::Exited(EXIT_PANIC) | WaitStatus::Unknown, _) if panicked_in_run => {
                 self.panicked()
             }
@@ -193,6 +222,12 @@ impl ExitReport {
         };
         ExitReason::Panicked(Box::new(report))
     }
+}
+
+/// Returns how a message calls a system call.
+#[cfg(feature = "sandbox")]
+pub(super) fn call_name(number: i32) -> String {
+    sys::call_name(number).map_or_else(|| format!("number {number}"), |name| format!("`{name}`"))
 }
 
 /// Returns the reason for a child that reported nothing.

@@ -23,6 +23,8 @@ use crate::process::parent::escalation::{Escalation, StopSignal};
 use crate::process::parent::exit_report::{ExitReport, StoredOutput};
 use crate::process::parent::reaper;
 use crate::process::run::RunOutcome;
+#[cfg(feature = "sandbox")]
+use crate::process::sandbox::AppliedSandbox;
 use crate::sys::{self, Pidfd, Tree};
 
 /// A child that was started. The reaper holds the record while the child runs, and a handle as long
@@ -37,6 +39,8 @@ pub(crate) struct ChildRecord {
     /// The name under which its worker is registered.
     pub(crate) worker: &'static str,
     pub(crate) generation: u32,
+    #[cfg(feature = "sandbox")]
+    pub(in crate::process) sandbox: Option<AppliedSandbox>,
     pub(in crate::process) started_by: ThreadId,
     is_inline: bool,
     detached: AtomicBool,
@@ -162,6 +166,11 @@ impl ChildRecord {
         ChildRecord::in_state(pid, identity, worker, State::Running(live))
     }
 
+    #[cfg(feature = "sandbox")]
+    pub(in crate::process) fn in_sandbox(self, sandbox: Option<AppliedSandbox>) -> ChildRecord {
+        ChildRecord { sandbox, ..self }
+    }
+
     pub(in crate::process) fn inline(
         identity: &Identity,
         worker: &'static str,
@@ -179,6 +188,8 @@ impl ChildRecord {
             daemon: identity.daemon,
             worker,
             generation: identity.generation,
+            #[cfg(feature = "sandbox")]
+            sandbox: None,
             started_by: thread::current().id(),
             is_inline: matches!(state, State::Inline(_)),
             detached: AtomicBool::new(false),
@@ -321,6 +332,8 @@ impl ChildRecord {
             true => ExitReport::read(&live.control),
             false => ExitReport::default(),
         };
+        #[cfg(feature = "sandbox")]
+        let report = report.of_sandbox(self.sandbox.as_ref());
         let returned_err = report.is_err;
         let (reason, output) = report.conclude(status, live.terminated, live.killed);
         let is_err = returned_err && reason.is_success();

@@ -20,9 +20,13 @@ use crate::process::handle::Process;
 use crate::process::handshake::{self, ChildMessage, EXIT_PANIC, Hello, ParentMessage};
 use crate::process::identity::Identity;
 use crate::process::parent::early_stderr::EarlyStderr;
+#[cfg(feature = "sandbox")]
+use crate::process::parent::exit_report::call_name;
 use crate::process::parent::exit_report::reason_of;
 use crate::process::parent::reaper;
 use crate::process::parent::record::{ChildRecord, LiveChild};
+#[cfg(feature = "sandbox")]
+use crate::process::sandbox::AppliedSandbox;
 use crate::process::stdio::ParentPipes;
 use crate::sys::{ChildEvent, Pidfd, WaitStatus};
 
@@ -43,6 +47,12 @@ pub(in crate::process) struct StartingChild {
     pidfd: Option<Pidfd>,
     control: Option<OwnedFd>,
     limit: StartLimit,
+    /// What the kernel did for its sandbox, once it has reported that.
+    #[cfg(feature = "sandbox")]
+    sandbox: Option<AppliedSandbox>,
+    /// The system call that ends it.
+    #[cfg(feature = "sandbox")]
+    forbidden: Option<i32>,
     /// The last panic that it reported.
     panicked: Option<PanicReport>,
     /// `None` once it has its real stderr.
@@ -78,6 +88,10 @@ impl StartingChild {
             pidfd: Some(pidfd),
             control: Some(control),
             limit,
+            #[cfg(feature = "sandbox")]
+            sandbox: None,
+            #[cfg(feature = "sandbox")]
+            forbidden: None,
             panicked: None,
             early: Some(early),
         }
@@ -102,8 +116,8 @@ impl StartingChild {
         }
     }
 
-    /// Waits until the worker runs.
-    pub(in crate::process) fn wait_started(&mut self) -> Result<(), SpawnError> {
+    /// Waits until the worker runs; if it has a sandbox, then only in that.
+    pub(in crate::process) fn wait_started(&mut self, in_sandbox: bool) -> Result<(), SpawnError> {
         let mut message = self.next_message()?;
         if matches!(message, ChildMessage::EarlyStderr) {
             // The child waits for the release and writes nothing in the meantime. So this passes on
@@ -113,7 +127,18 @@ impl StartingChild {
             let _ = handshake::send(self.control(), &ParentMessage::ReleaseStderr, &[]);
             message = self.next_message()?;
         }
+        #[cfg(not(feature = "sandbox"))]
+        let _ = in_sandbox;
+        #[cfg(feature = "sandbox")]
+        if let ChildMessage::Sandboxed(applied) = message {
+            self.sandbox = Some(applied);
+            message = self.next_message()?;
+        }
         match message {
+            #[cfg(feature = "sandbox")]
+            ChildMessage::Started if in_sandbox != self.sandbox.is_some() => {
+                Err(self.protocol("it did not report its sandbox".to_owned()))
+            }
             ChildMessage::Started => Ok(()),
             message => Err(self.refused(message)),
         }
@@ -129,6 +154,10 @@ impl StartingChild {
                     return Err(self.timed_out());
                 }
                 ChildMessage::Panicked { report, .. } => self.panicked = Some(report),
+                #[cfg(feature = "sandbox")]
+                ChildMessage::Forbidden(number) => {
+                    self.forbidden = Some(i32::from_le_bytes(number));
+                }
                 message => return Ok(message),
             }
         }
@@ -187,6 +216,10 @@ impl StartingChild {
             ChildMessage::Mismatch(message) => SpawnError::BinaryMismatch { name, pid, message },
             ChildMessage::BadValue(message) => SpawnError::Decode { name, pid, message },
             ChildMessage::Failed(message) => SpawnError::Failed { name, pid, message },
+            #[cfg(feature = "sandbox")]
+            ChildMessage::NoSandbox { missing, reason } => {
+                SpawnError::Sandbox { name, pid, missing, reason }
+            }
             _ => self.protocol("it sent a message out of turn".to_owned()),
         }
     }
@@ -230,6 +263,10 @@ impl StartingChild {
             (WaitStatus::Signaled { signal, .. }, Some(report)) if signal == SIGABRT => {
                 ExitReason::Panicked(Box::new(report))
             }
+            #[cfg(feature = "sandbox")]
+            (WaitStatus::Signaled { .. }, _) if self.forbidden.is_some() => {
+                ExitReason::Forbidden { call: self.forbidden.map(call_name) }
+            }
             (status, _) => reason_of(status),
         };
         let (name, pid) = self.name_and_pid();
@@ -255,7 +292,10 @@ impl StartingChild {
             early.leave();
         }
         let live = LiveChild::new(pidfd, control, liveness);
-        let record = Arc::new(ChildRecord::new(self.pid, identity, worker, live));
+        let record = ChildRecord::new(self.pid, identity, worker, live);
+        #[cfg(feature = "sandbox")]
+        let record = record.in_sandbox(self.sandbox.take());
+        let record = Arc::new(record);
         // The child may have ended since `Started`. Its end is not lost: the pidfd stays ready, and
         // the reaper's poller reports it as soon as it watches the pidfd.
         if let Err(cause) = reaper::watch(record.clone()) {
@@ -322,7 +362,7 @@ mod tests {
                 }
             }
         });
-        let error = starting.wait_started().unwrap_err();
+        let error = starting.wait_started(false).unwrap_err();
         assert!(matches!(error, SpawnError::Timeout { .. }), "{error}");
         drop(starting);
         flood.join().unwrap();

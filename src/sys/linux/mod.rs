@@ -13,6 +13,8 @@ mod poll;
 mod poller;
 mod program;
 mod raw_socket;
+#[cfg(feature = "sandbox")]
+mod sandbox;
 mod setup;
 mod signals;
 mod stack;
@@ -35,6 +37,8 @@ pub(crate) use poll::*;
 pub(crate) use poller::*;
 pub(crate) use program::*;
 pub(crate) use raw_socket::*;
+#[cfg(feature = "sandbox")]
+pub(crate) use sandbox::*;
 pub(crate) use setup::*;
 pub(crate) use signals::*;
 pub(crate) use stack::*;
