@@ -13,17 +13,17 @@ use super::{Receiver, Sender};
 use crate::error::{RecvError, SendError};
 use crate::ipc::deadline::{Deadline, WaitEnd};
 use crate::ipc::reactor::WakerSlot;
-use crate::ipc::turn::Turn;
+use crate::ipc::unfold::Unfold;
 
 impl<T> Receiver<T> {
     /// Returns a stream of the messages, for async code. Needs the feature `stream`, and works with
-    /// every executor. [`into_stream`](Receiver::into_stream) takes the receiver with it.
+    /// every executor. [`into_stream`](Receiver::into_stream) makes one that owns the receiver.
     pub fn stream(&self) -> ReceiverStream<'_, T> {
         ReceiverStream::new(Source::Lent(self))
     }
 
-    /// Makes a stream of this receiver, like [`stream`](Receiver::stream), that can outlive the
-    /// caller: for a task, or the body of a response.
+    /// Makes a stream that owns this receiver, so that it can outlive the caller: for a task, or
+    /// the body of a response. See [`stream`](Receiver::stream).
     pub fn into_stream(self) -> ReceiverStream<'static, T> {
         ReceiverStream::new(Source::Own(self))
     }
@@ -70,7 +70,7 @@ enum Source<'a, T> {
 #[must_use = "streams do nothing unless they are polled"]
 pub struct ReceiverStream<'a, T> {
     source: Source<'a, T>,
-    /// Kept between messages, so that the socket is not registered anew for each.
+    /// Kept between messages, so that the socket need not be registered for each.
     slot: Option<WakerSlot>,
     has_ended: bool,
 }
@@ -89,7 +89,7 @@ impl<'a, T> ReceiverStream<'a, T> {
 }
 
 impl<T: DeserializeOwned> ReceiverStream<'_, T> {
-    /// A message that is here, or the error of the channel.
+    /// Returns a message that has arrived, or the error of the channel.
     fn take(&self) -> Option<Result<T, RecvError>> {
         match self.receiver().recv_raw(&Deadline::now()) {
             Ok(message) => Some(message.decode()),
@@ -113,7 +113,7 @@ impl<T: DeserializeOwned> ReceiverStream<'_, T> {
         match self.take() {
             Some(taken) => Poll::Ready(taken),
             None => {
-                // Another task or thread was faster.
+                // Another task or thread took the message first.
                 context.waker().wake_by_ref();
                 Poll::Pending
             }
@@ -157,18 +157,18 @@ impl<T> Sender<T> {
     /// Returns a sink that sends, for async code. Needs the feature `stream`, and works with every
     /// executor. The sink holds a sender of its own.
     pub fn sink(&self) -> SenderSink<T> {
-        SenderSink { turn: Turn::Idle(self.clone()) }
+        SenderSink { state: Unfold::Idle(self.clone()) }
     }
 }
 
 /// A `futures_sink::Sink` that sends to a channel, from [`Sender::sink`]. Needs the feature `stream`.
 ///
-/// Dropping it drops its sender, and with it a message that it has accepted and not sent yet:
-/// at most one, while the channel's buffer is full. `flush` and `send` of `futures_util::SinkExt`
-/// return when everything is sent, and if their future is dropped, the message stays in the sink,
-/// which sends it with the next call. `close` drops the sender, after everything is sent.
+/// Dropping it drops its sender, and with it a message that it has accepted and not sent yet: at
+/// most one, while the channel's buffer is full. `flush` and `send` of `futures_util::SinkExt`
+/// return when everything has been sent. If their future is dropped, the message stays in the sink,
+/// which sends it at the next call. `close` drops the sender after everything has been sent.
 ///
-/// After an error the sink can be used further.
+/// The sink can still be used after an error.
 ///
 /// ```
 /// use futures_util::{SinkExt, StreamExt, stream};
@@ -195,10 +195,10 @@ impl<T> Sender<T> {
 #[derive(Debug)]
 #[must_use = "sinks do nothing unless they are polled"]
 pub struct SenderSink<T> {
-    turn: Turn<Sender<T>, Result<(), SendError<T>>>,
+    state: Unfold<Sender<T>, Result<(), SendError<T>>>,
 }
 
-/// Nothing in it is pinned.
+/// No part of it needs to be pinned.
 impl<T> Unpin for SenderSink<T> {}
 
 impl<T: Serialize + DeserializeOwned + Send + 'static> Sink<T> for SenderSink<T> {
@@ -208,14 +208,14 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Sink<T> for SenderSink<T>
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Result<(), Self::Error>> {
-        self.turn.poll_flush(context)
+        self.state.poll_flush(context)
     }
 
     fn start_send(mut self: Pin<&mut Self>, message: T) -> Result<(), Self::Error> {
-        if self.turn.is_over() {
+        if self.state.is_over() {
             return Err(SendError::Disconnected(message));
         }
-        self.turn.start(|sender| {
+        self.state.start(|sender| {
             Box::pin(async move {
                 let sent = sender.send_async(message).await;
                 (sender, sent)
@@ -227,13 +227,13 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Sink<T> for SenderSink<T>
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Result<(), Self::Error>> {
-        self.turn.poll_flush(context)
+        self.state.poll_flush(context)
     }
 
     fn poll_close(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Result<(), Self::Error>> {
-        self.turn.poll_close(context)
+        self.state.poll_close(context)
     }
 }

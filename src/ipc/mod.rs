@@ -26,7 +26,7 @@ pub(crate) mod shared_fd;
 pub(crate) mod small_bytes;
 pub(crate) mod spin;
 #[cfg(feature = "stream")]
-pub(crate) mod turn;
+pub(crate) mod unfold;
 pub(crate) mod waitable;
 pub(crate) mod weak_map;
 pub(crate) mod wire;

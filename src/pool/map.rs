@@ -55,7 +55,7 @@ enum Awaited {
 }
 
 impl ArrivedResults {
-    /// Takes the results that begin with task `first`, or any if that is `None`.
+    /// Takes the results that begin with task `first`; if that is `None`, any results.
     fn take(&mut self, first: Option<u64>) -> Option<Results> {
         match first {
             Some(first) => self.results.remove(&first),
@@ -98,7 +98,7 @@ impl MapSink {
         }
     }
 
-    /// The same for a task. `slot` belongs to it.
+    /// Like [`wait`](Self::wait), for a task that is polled, to which `slot` belongs.
     #[cfg(feature = "stream")]
     fn poll(
         &self,
@@ -109,7 +109,8 @@ impl MapSink {
         let slot = slot.get_or_insert_with(|| {
             self.wakers.register().expect("the end of a task is a state in this process")
         });
-        // Before the lock, under which the waker's code must not run, and so before the check.
+        // Set before the lock is taken, because the waker's code must not run under it; and so
+        // before the check, too.
         slot.set(context.waker());
         let mut arrived = lock(&self.arrived);
         let found = arrived.take(first);
@@ -213,7 +214,8 @@ where
         }
     }
 
-    /// Takes inputs, and returns the next output if it is here; `Some(None)` at the end.
+    /// Takes inputs, and returns the next output if it has arrived. Returns `Some(None)` at the
+    /// end.
     fn next_now(&mut self) -> Option<Option<Result<W::Output, TaskError>>> {
         if let Some(results) = &mut self.current {
             if let Some(result) = results.next(self.spec.name) {

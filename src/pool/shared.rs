@@ -129,7 +129,7 @@ impl PoolShared {
         let mut state = lock(&self.state);
         let room_before = state.room_for_waiting();
         let result = transition(&mut state, now, &mut effects);
-        // For room that was there before, others were woken.
+        // Room that was there before this transition has woken others already.
         let new_room = state.room_for_waiting().saturating_sub(room_before);
         drop(state);
         let woken = if effects.wakes_waiters() { u64::MAX } else { new_room };
@@ -218,7 +218,8 @@ impl PoolShared {
     /// first.
     fn wait_for_room(&self) {
         let mut state = lock(&self.state);
-        // Counted before the check, under the lock: a transition that makes room then notifies.
+        // Counted before the check, and under the lock, so that a transition that makes room
+        // notifies this thread.
         state.count_waiting_submitter(1);
         while state.is_open() && state.is_full() {
             state = sys::wait(&self.changed, state, None);
@@ -295,7 +296,7 @@ impl Drop for WaitingSubmitter<'_> {
         state.count_waiting_submitter(-1);
         let room = state.room_for_waiting();
         drop(state);
-        // This one may have been woken for room that it has not used.
+        // This task may have been woken for room that it did not use, so wake another.
         self.0.room.wake_first(room);
     }
 }

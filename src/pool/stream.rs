@@ -17,7 +17,7 @@ impl PoolEvents {
     /// Makes a stream of the events, for async code. Needs the feature `stream`, and works with
     /// every executor.
     ///
-    /// It is a type of its own because [`PoolEvents`] is an iterator: a type that is both would have
+    /// A separate type, because [`PoolEvents`] is an iterator, and a type that is both would have
     /// two methods `next`.
     pub fn into_stream(self) -> PoolEventStream {
         PoolEventStream { events: self.stream, slot: None, has_ended: false }
@@ -85,7 +85,7 @@ macro_rules! into_stream {
             /// Makes a stream of the map, for async code. Needs the feature `stream`, and works
             /// with every executor.
             ///
-            /// It is a type of its own because a map is an iterator: a type that is both would have
+            /// A separate type, because a map is an iterator, and a type that is both would have
             /// two methods `next`.
             pub fn into_stream(self) -> MapStream<'p, I, F, W> {
                 MapStream { state: self.state, slot: None, has_ended: false }
@@ -100,13 +100,13 @@ into_stream!(MapUnordered);
 /// The outputs of a map as a `futures_core::Stream`, from [`Map::into_stream`] and
 /// [`MapUnordered::into_stream`]. Needs the feature `stream`.
 ///
-/// Dropping it takes no more inputs. Tasks that have not begun never will; those that run end by
-/// themselves, and their outputs are discarded. A call of `next` whose future is dropped loses
-/// nothing: the next call returns the output that it waited for.
+/// Dropping it takes no more inputs. Tasks that have not begun never will; those that are running
+/// end by themselves, and their outputs are discarded. A call of `next` whose future is dropped
+/// loses nothing: the next call returns the output that it waited for.
 ///
-/// The outputs, their order and the [window](Map::window) are those of the map. Polling takes
-/// inputs, on the thread that polls, so an iterator of inputs that blocks holds up that thread.
-/// Tasks run, but no more are submitted, while nobody polls.
+/// The outputs, their order and the [window](Map::window) are those of the map. Inputs are taken on
+/// the thread that polls, so an iterator of inputs that blocks holds up that thread. While the
+/// stream is not polled, submitted tasks run, but no more are submitted.
 ///
 /// ```
 /// use futures_util::TryStreamExt;
@@ -138,14 +138,14 @@ pub struct MapStream<'p, I, F, W> {
 }
 
 impl<I, F, W> MapStream<'_, I, F, W> {
-    /// Ends the map: tasks that have not begun never will, and the processes of those that run are
-    /// killed. (Dropping the stream lets those end by themselves.)
+    /// Ends the map: tasks that have not begun never will, and the processes of those that are
+    /// running are killed. (Dropping the stream lets those end by themselves.)
     pub fn cancel(mut self) {
         self.state.cancel(true);
     }
 }
 
-/// Nothing in it is pinned.
+/// No part of it needs to be pinned.
 impl<I, F, W> Unpin for MapStream<'_, I, F, W> {}
 
 impl<I, F, W> Stream for MapStream<'_, I, F, W>

@@ -32,7 +32,7 @@ impl Handle {
         }
     }
 
-    /// Takes an item if one is here, without asking anybody. `None` may also mean the end.
+    /// Takes an item if one has arrived, without asking the owner. `None` may also mean the end.
     #[cfg(feature = "stream")]
     pub(in crate::queue) fn get_now<T: DeserializeOwned>(
         &self,

@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::{GetError, PutError};
-use crate::ipc::turn::Turn;
+use crate::ipc::unfold::Unfold;
 use crate::queue::consumer::{Consumer, JoinableConsumer};
 use crate::queue::delivery::Delivery;
 use crate::queue::handle::Handle;
@@ -20,10 +20,10 @@ use crate::queue::queue::Queue;
 /// The items of a [`Queue`] as a `futures_core::Stream`, from [`Queue::stream`] and
 /// [`Consumer::stream`]. Needs the feature `stream`.
 ///
-/// It holds a handle of its own, with the role of the one that it was made of. Dropping it leaves the
-/// remaining items in the queue. It takes an item only when it returns it, so a call of `next` whose
-/// future is dropped loses none. A stream that has found the queue empty counts as a consumer that
-/// waits, until it is polled again or dropped.
+/// It holds a handle of its own, with the same role as the handle that made it. Dropping it leaves
+/// the remaining items in the queue. It takes an item only when it returns it, so a call of `next`
+/// whose future is dropped loses none. A stream that has found the queue empty counts as a waiting
+/// consumer, until it is polled again or dropped.
 ///
 /// It ends at the [end](Queue#the-end) of the queue. An item that does not decode is an `Err`, and
 /// the stream continues. [`GetError::Disconnected`] is an `Err` as well, and the stream ends after
@@ -53,15 +53,15 @@ use crate::queue::queue::Queue;
 #[derive(Debug)]
 #[must_use = "streams do nothing unless they are polled"]
 pub struct QueueStream<T> {
-    turn: Turn<Queue<T>, Result<T, GetError>>,
+    state: Unfold<Queue<T>, Result<T, GetError>>,
 }
 
 /// The deliveries of a [`JoinableQueue`] as a `futures_core::Stream`, from
 /// [`JoinableQueue::stream`] and [`JoinableConsumer::stream`]. Needs the feature `stream`.
 ///
-/// It takes and ends like a [`QueueStream`], and dropping it loses as little. A [`Delivery`] that is
-/// dropped without `task_done` returns to the queue, so a pipeline that stops in the middle loses no
-/// job.
+/// It takes and ends like a [`QueueStream`], and dropping it loses no item either. A [`Delivery`]
+/// that is dropped without `task_done` returns to the queue, so a pipeline that stops halfway loses
+/// no job.
 ///
 /// ```
 /// use futures_util::TryStreamExt;
@@ -94,10 +94,10 @@ pub struct QueueStream<T> {
 #[derive(Debug)]
 #[must_use = "streams do nothing unless they are polled"]
 pub struct JoinableStream<T> {
-    turn: Turn<JoinableQueue<T>, Result<Delivery<T>, GetError>>,
+    state: Unfold<JoinableQueue<T>, Result<Delivery<T>, GetError>>,
 }
 
-/// Returns whether it is the last thing that a stream returns.
+/// Returns whether a stream ends after this error.
 fn is_end(error: &GetError) -> bool {
     matches!(error, GetError::Closed | GetError::Abandoned | GetError::Disconnected)
 }
@@ -108,7 +108,7 @@ macro_rules! stream {
             /// Returns a stream of the items, for async code. Needs the feature `stream`, and works
             /// with every executor. The stream holds a handle of its own.
             pub fn stream(&self) -> $stream<T> {
-                $stream { turn: Turn::Idle(self.clone()) }
+                $stream { state: Unfold::Idle(self.clone()) }
             }
         }
 
@@ -119,7 +119,7 @@ macro_rules! stream {
             }
         }
 
-        /// Nothing in it is pinned.
+        /// No part of it needs to be pinned.
         impl<T> Unpin for $stream<T> {}
 
         impl<T: Serialize + DeserializeOwned + 'static> Stream for $stream<T> {
@@ -130,22 +130,22 @@ macro_rules! stream {
                 context: &mut Context<'_>,
             ) -> Poll<Option<Self::Item>> {
                 let stream = self.get_mut();
-                // Usually there is an item, which takes no allocation.
-                if let Turn::Idle(queue) = &stream.turn {
+                // Usually there is an item, and taking it needs no allocation.
+                if let Unfold::Idle(queue) = &stream.state {
                     if let Some(got) = queue.handle.get_now() {
                         return Poll::Ready(Some(got.map(|got| queue.receive(got))));
                     }
                 }
-                stream.turn.begin(|queue| {
+                stream.state.begin(|queue| {
                     Box::pin(async move {
                         let got = queue.get_async().await;
                         (queue, got)
                     })
                 });
-                let got = ready!(stream.turn.poll(context));
+                let got = ready!(stream.state.poll(context));
                 if let Some(Err(error)) = &got {
                     if is_end(error) {
-                        stream.turn = Turn::Over;
+                        stream.state = Unfold::Over;
                     }
                 }
                 Poll::Ready(got.filter(|got| {
@@ -156,7 +156,7 @@ macro_rules! stream {
 
         impl<T: Serialize + DeserializeOwned + 'static> FusedStream for $stream<T> {
             fn is_terminated(&self) -> bool {
-                self.turn.is_over()
+                self.state.is_over()
             }
         }
     };
@@ -168,13 +168,13 @@ stream!(JoinableStream, JoinableQueue, JoinableConsumer, Delivery<T>);
 /// A `futures_sink::Sink` that puts into a queue of either kind, from [`Queue::sink`],
 /// [`JoinableQueue::sink`] and their producers. Needs the feature `stream`.
 ///
-/// It holds a handle of its own, with the role of the one that it was made of. Dropping it drops an
-/// item that it has accepted and not put yet: at most one, while the queue is full. `flush` and
-/// `send` of `futures_util::SinkExt` return when everything is put, and if their future is dropped,
-/// the item stays in the sink, which puts it with the next call. `close` drops the handle, after
-/// everything is put; it does not close the queue, which may have other producers.
+/// It holds a handle of its own, with the same role as the handle that made it. Dropping it drops
+/// an item that it has accepted and not put yet: at most one, while the queue is full. `flush` and
+/// `send` of `futures_util::SinkExt` return when everything has been put. If their future is
+/// dropped, the item stays in the sink, which puts it at the next call. `close` drops the handle
+/// after everything has been put; it does not close the queue, which may have other producers.
 ///
-/// After an error the sink can be used further.
+/// The sink can still be used after an error.
 ///
 /// ```
 /// use futures_util::{SinkExt, StreamExt, stream};
@@ -202,12 +202,12 @@ stream!(JoinableStream, JoinableQueue, JoinableConsumer, Delivery<T>);
 #[derive(Debug)]
 #[must_use = "sinks do nothing unless they are polled"]
 pub struct QueueSink<T> {
-    turn: Turn<Handle, Result<(), PutError<T>>>,
+    state: Unfold<Handle, Result<(), PutError<T>>>,
 }
 
 impl<T> QueueSink<T> {
     fn new(handle: &Handle) -> QueueSink<T> {
-        QueueSink { turn: Turn::Idle(handle.clone()) }
+        QueueSink { state: Unfold::Idle(handle.clone()) }
     }
 }
 
@@ -233,7 +233,7 @@ macro_rules! sink {
 sink!(Queue, Producer);
 sink!(JoinableQueue, JoinableProducer);
 
-/// Nothing in it is pinned.
+/// No part of it needs to be pinned.
 impl<T> Unpin for QueueSink<T> {}
 
 impl<T: Serialize + DeserializeOwned + Send + 'static> Sink<T> for QueueSink<T> {
@@ -243,14 +243,14 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Sink<T> for QueueSink<T> 
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Result<(), Self::Error>> {
-        self.turn.poll_flush(context)
+        self.state.poll_flush(context)
     }
 
     fn start_send(mut self: Pin<&mut Self>, item: T) -> Result<(), Self::Error> {
-        if self.turn.is_over() {
+        if self.state.is_over() {
             return Err(PutError::Closed(item));
         }
-        self.turn.start(|handle| {
+        self.state.start(|handle| {
             Box::pin(async move {
                 let put = handle.put_async(item).await;
                 (handle, put)
@@ -262,13 +262,13 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Sink<T> for QueueSink<T> 
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Result<(), Self::Error>> {
-        self.turn.poll_flush(context)
+        self.state.poll_flush(context)
     }
 
     fn poll_close(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Result<(), Self::Error>> {
-        self.turn.poll_close(context)
+        self.state.poll_close(context)
     }
 }

@@ -13,15 +13,15 @@ impl SupervisorEvents {
     /// Makes a stream of the events, for async code. Needs the feature `stream`, and works with
     /// every executor.
     ///
-    /// It is a type of its own because [`SupervisorEvents`] is an iterator: a type that is both would have
-    /// two methods `next`.
+    /// A separate type, because [`SupervisorEvents`] is an iterator, and a type that is both would
+    /// have two methods `next`.
     pub fn into_stream(self) -> SupervisorEventStream {
         SupervisorEventStream { events: self.stream, slot: None, has_ended: false }
     }
 }
 
-/// The events of a supervisor as a `futures_core::Stream`, from [`SupervisorEvents::into_stream`]. Dropping it
-/// ends this stream only. Needs the feature `stream`.
+/// The events of a supervisor as a `futures_core::Stream`, from [`SupervisorEvents::into_stream`].
+/// Dropping it ends this stream only. Needs the feature `stream`.
 ///
 /// It ends with the supervisor. A call of `next` whose future is dropped has taken no event.
 ///

@@ -19,7 +19,7 @@ const LAYERS: &[&[&str]] = &[
         "ipc::scratch",
         "ipc::small_bytes",
         "ipc::spin",
-        "ipc::turn",
+        "ipc::unfold",
         "ipc::weak_map",
         "ipc::catch",
     ],

@@ -63,7 +63,7 @@ use crate::sys::{self, lock};
 /// How often a thread that drains the mailbox checks whether the actor has ended in the meantime.
 const DRAIN_STEP: Duration = Duration::from_millis(20);
 
-struct Served<A> {
+struct ActorState<A> {
     actor: A,
     /// No more messages are to be handled. Also set while one is.
     ended: bool,
@@ -71,7 +71,7 @@ struct Served<A> {
 
 /// The state that the threads share.
 pub(in crate::actor) struct Incarnation<A: Actor> {
-    served: FairMutex<Served<A>>,
+    served: FairMutex<ActorState<A>>,
     context: Context<A>,
     reports: Sender<Report>,
     channels: ReplyChannels<A::Reply>,
@@ -93,7 +93,7 @@ impl<A: Actor> Incarnation<A> {
         redeliver: u32,
     ) -> Incarnation<A> {
         Incarnation {
-            served: FairMutex::new(Served { actor, ended: false }),
+            served: FairMutex::new(ActorState { actor, ended: false }),
             context,
             reports,
             channels: ReplyChannels::new(),

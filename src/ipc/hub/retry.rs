@@ -14,13 +14,13 @@ pub(crate) type Attempt = Box<dyn FnMut() -> bool + Send>;
 const PAUSE: Duration = Duration::from_millis(2);
 const PAUSE_MAX: Duration = Duration::from_millis(100);
 
-struct Retry {
+struct Retried {
     attempt: Attempt,
     pause: Duration,
     due: Instant,
 }
 
-static RETRIES: Mutex<Vec<Retry>> = Mutex::new(Vec::new());
+static RETRIES: Mutex<Vec<Retried>> = Mutex::new(Vec::new());
 /// Wakes the hub's thread. Set before that runs.
 static WAKE: OnceLock<fn()> = OnceLock::new();
 
@@ -30,7 +30,7 @@ pub(in crate::ipc::hub) fn wake_with(wake: fn()) {
 
 /// Has the hub's thread, which must be running, call `attempt`, which has just failed.
 pub(in crate::ipc::hub) fn add(attempt: Attempt) {
-    lock(&RETRIES).push(Retry { attempt, pause: PAUSE, due: Instant::now() + PAUSE });
+    lock(&RETRIES).push(Retried { attempt, pause: PAUSE, due: Instant::now() + PAUSE });
     if let Some(wake) = WAKE.get() {
         wake();
     }
@@ -44,7 +44,7 @@ pub(in crate::ipc::hub) fn run_due() {
     }
     let now = Instant::now();
     let all = std::mem::take(&mut *retries).into_iter();
-    let (due, later): (Vec<Retry>, _) = all.partition(|retry| retry.due <= now);
+    let (due, later): (Vec<Retried>, _) = all.partition(|retry| retry.due <= now);
     *retries = later;
     drop(retries);
     for mut retry in due {

@@ -49,13 +49,13 @@ struct Refused {
 
 #[derive(Debug, Default)]
 struct Watchers {
-    owner: Owner,
+    owner: OwnerProcess,
     of: HashMap<u32, Weak<dyn OwnerEnds>>,
 }
 
 /// The owner's process, as far as a session knows it.
 #[derive(Debug, Default)]
-enum Owner {
+enum OwnerProcess {
     #[default]
     Unknown,
     /// The session has asked the hub for its pidfd.
@@ -159,9 +159,9 @@ impl Session {
     }
 
     fn ask_for_owner(&self, watchers: &mut Watchers) -> Result<(), Failure> {
-        if matches!(watchers.owner, Owner::Unknown) {
+        if matches!(watchers.owner, OwnerProcess::Unknown) {
             self.send(ToHub::Watch)?;
-            watchers.owner = Owner::Asked;
+            watchers.owner = OwnerProcess::Asked;
         }
         Ok(())
     }
@@ -173,21 +173,23 @@ impl Session {
         limit: &L,
     ) -> Waited<(), Failure, L> {
         self.ask_for_owner(&mut lock(&self.watchers))?;
-        self.wait(limit, || (!matches!(lock(&self.watchers).owner, Owner::Asked)).then_some(()))?;
+        self.wait(limit, || {
+            (!matches!(lock(&self.watchers).owner, OwnerProcess::Asked)).then_some(())
+        })?;
         let mut watchers = lock(&self.watchers);
         match &watchers.owner {
-            Owner::Watched => Ok(()),
-            Owner::Ended => Err(Failure::Gone.into()),
-            Owner::Known(owner) => {
+            OwnerProcess::Watched => Ok(()),
+            OwnerProcess::Ended => Err(Failure::Gone.into()),
+            OwnerProcess::Known(owner) => {
                 // A duplicate, so that a later call can try again if this one fails.
                 let owner = owner.try_clone().map_err(Failure::Io)?;
                 let session: Weak<Session> = Arc::downgrade(self);
                 service::watch_owner(owner, session).map_err(Failure::Io)?;
-                watchers.owner = Owner::Watched;
+                watchers.owner = OwnerProcess::Watched;
                 Ok(())
             }
             // It has come, but this process had no descriptor for it. The next call asks again.
-            Owner::Unknown | Owner::Asked => Err(Failure::Starved.into()),
+            OwnerProcess::Unknown | OwnerProcess::Asked => Err(Failure::Starved.into()),
         }
     }
 
@@ -320,7 +322,7 @@ impl OwnerEnds for Session {
     fn owner_ended(&self) {
         self.down.set_gone();
         let mut watchers = lock(&self.watchers);
-        watchers.owner = Owner::Ended;
+        watchers.owner = OwnerProcess::Ended;
         let ended = std::mem::take(&mut watchers.of);
         drop(watchers);
         for watcher in ended.values().filter_map(Weak::upgrade) {
@@ -357,8 +359,8 @@ impl SleepFlag<ToClient> for Session {
                 let owner = Pidfd::adopt(process);
                 let mut watchers = lock(&self.watchers);
                 match (&watchers.owner, owner) {
-                    (Owner::Asked, Ok(owner)) => watchers.owner = Owner::Known(owner),
-                    (Owner::Asked, Err(_)) => watchers.owner = Owner::Unknown,
+                    (OwnerProcess::Asked, Ok(owner)) => watchers.owner = OwnerProcess::Known(owner),
+                    (OwnerProcess::Asked, Err(_)) => watchers.owner = OwnerProcess::Unknown,
                     _ => {}
                 }
                 false
@@ -380,7 +382,7 @@ impl SleepFlag<ToClient> for Session {
 impl Drop for Session {
     fn drop(&mut self) {
         SESSIONS.remove_ended(&self.hub);
-        if matches!(lock(&self.watchers).owner, Owner::Watched) {
+        if matches!(lock(&self.watchers).owner, OwnerProcess::Watched) {
             service::session_ended();
         }
     }

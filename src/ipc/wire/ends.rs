@@ -22,11 +22,11 @@ use crate::sys::{self, RawSocket, RecvEnd};
 /// A packet socket, and the object that keeps it open.
 struct Socket<E> {
     number: RawSocket,
-    _owner: Owner<E>,
+    _owner: SocketOwner<E>,
 }
 
 #[expect(dead_code, reason = "they are held and dropped")]
-enum Owner<E> {
+enum SocketOwner<E> {
     IpcChannel(E),
     Descriptor(OwnedFd),
 }
@@ -34,14 +34,14 @@ enum Owner<E> {
 impl<E: fmt::Debug> Socket<E> {
     fn of(end: E) -> io::Result<Socket<E>> {
         let number = ipc_fd::raw_socket_of(&end)?;
-        Ok(Socket { number, _owner: Owner::IpcChannel(end) })
+        Ok(Socket { number, _owner: SocketOwner::IpcChannel(end) })
     }
 }
 
 impl<E> Socket<E> {
     fn adopt(descriptor: OwnedFd) -> io::Result<Socket<E>> {
         let number = RawSocket::of(&descriptor)?;
-        Ok(Socket { number, _owner: Owner::Descriptor(descriptor) })
+        Ok(Socket { number, _owner: SocketOwner::Descriptor(descriptor) })
     }
 }
 

@@ -93,17 +93,17 @@ pub(super) const fn session(word: u32) -> u32 {
 
 /// Why a thread cannot take a lock, however long it waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Refusal {
+enum LockRefusal {
     OwnerGone,
     /// The thread already holds it.
     Deadlock,
 }
 
-impl From<Refusal> for SyncError {
-    fn from(refusal: Refusal) -> SyncError {
+impl From<LockRefusal> for SyncError {
+    fn from(refusal: LockRefusal) -> SyncError {
         match refusal {
-            Refusal::OwnerGone => SyncError::Disconnected,
-            Refusal::Deadlock => SyncError::Deadlock,
+            LockRefusal::OwnerGone => SyncError::Disconnected,
+            LockRefusal::Deadlock => SyncError::Deadlock,
         }
     }
 }
@@ -117,16 +117,16 @@ enum LockStep {
     AnnounceWaiter(u32),
     /// Sleep as long as the word has not changed.
     Sleep,
-    Refuse(Refusal),
+    Refuse(LockRefusal),
 }
 
 fn next_step(seen: u32, me: u32, slept: bool) -> LockStep {
     if seen & GONE != 0 {
-        LockStep::Refuse(Refusal::OwnerGone)
+        LockStep::Refuse(LockRefusal::OwnerGone)
     } else if seen & HOLDER == 0 || (slept && seen & HOLDER == KEPT) {
         LockStep::Take(me | (seen & WAITERS) | if slept { WAITERS } else { 0 })
     } else if seen & HOLDER == me {
-        LockStep::Refuse(Refusal::Deadlock)
+        LockStep::Refuse(LockRefusal::Deadlock)
     } else if seen & WAITERS == 0 {
         LockStep::AnnounceWaiter(seen | WAITERS)
     } else {
