@@ -1,7 +1,8 @@
-//! Counts for the feature `metrics`. Without it, a [`Tally`] is nothing, and counting costs nothing.
+//! Counts for the feature `metrics`. Without the feature, a [`Tally`] is empty, and counting costs
+//! nothing.
 //!
-//! A tally belongs to a name, not to an object: objects of the same name share it, and it outlives
-//! them. So its count never falls, as a counter must not.
+//! A tally belongs to a name, not to an object: objects with the same name share it, and it
+//! outlives them. So its count never falls, as a metric counter requires.
 
 #[cfg(feature = "metrics")]
 use std::collections::BTreeMap;
@@ -24,7 +25,7 @@ pub(crate) struct Key {
     pub(crate) metric: &'static str,
     /// The name of the object.
     pub(crate) name: String,
-    /// How what is counted has ended.
+    /// How the counted thing has ended.
     pub(crate) outcome: Option<&'static str>,
 }
 
@@ -32,7 +33,7 @@ pub(crate) struct Key {
 static TALLIES: Mutex<BTreeMap<Key, Arc<AtomicU64>>> = Mutex::new(BTreeMap::new());
 
 impl Tally {
-    /// The tally of this metric and name.
+    /// Returns the tally of this metric and name.
     #[allow(unused_variables, reason = "nothing is counted without the feature")]
     pub(crate) fn of(metric: &'static str, name: &str, outcome: Option<&'static str>) -> Tally {
         Tally {
@@ -63,7 +64,7 @@ pub(crate) fn all() -> Vec<(Key, u64)> {
     tallies.iter().map(|(key, count)| (key.clone(), count.load(Ordering::Relaxed))).collect()
 }
 
-/// The name of an actor without the number of a default name: `Counter` for `Counter-7`.
+/// Returns the name of an actor without the number of a default name: `Counter` for `Counter-7`.
 pub(crate) fn without_number(name: &str) -> &str {
     match name.rsplit_once('-') {
         Some((kind, number))

@@ -108,13 +108,14 @@ impl<A: Actor> Context<A> {
     ///
     /// The message is handled like a cast, as soon as the actor is free, ahead of what its mailbox
     /// holds. It does not go through the mailbox, so it comes even if that is full, or if the
-    /// process that started the actor is suspended. If the actor's process is suspended, the message
-    /// comes when it goes on.
+    /// process that started the actor is suspended. If the actor's process is suspended, the
+    /// message comes when that continues.
     ///
-    /// Timers end with the process: what has not been handled when the actor stops or dies is
-    /// dropped, and the next incarnation sets its own, in its [`start`](Actor::start). They can be
-    /// set there before the actor is up, and on any thread. The clock is that of
-    /// [`Instant`](std::time::Instant), which stands still while the machine sleeps.
+    /// Timers end with the process: messages that have not been handled when the actor stops or
+    /// dies are dropped, and the next incarnation sets its own timers, in its
+    /// [`start`](Actor::start). Timers can be set there, before the actor is up, and later on any
+    /// thread. The clock is that of [`Instant`](std::time::Instant), which stands still while the
+    /// machine sleeps.
     ///
     /// The first timer starts a thread. If that is not possible, the actor
     /// [fails](Context::fail).
@@ -125,10 +126,10 @@ impl<A: Actor> Context<A> {
     /// Sends the actor a message after each interval, until it is canceled: OTP's `send_interval`.
     /// The first one comes after one interval, which is at least 1 ms.
     ///
-    /// `make` is called for each message, on the thread that handles it. For the rest, it is like
-    /// [`cast_after`](Context::cast_after).
+    /// `make` is called for each message, on the thread that handles it. In all other respects, it
+    /// is like [`cast_after`](Context::cast_after).
     ///
-    /// **What was missed is not made up for.** An actor that was busy or suspended for several
+    /// **Missed intervals are not made up for.** An actor that was busy or suspended for several
     /// intervals gets one message, and the next at the next multiple of the interval. So intervals
     /// do not drift, and no two messages of one interval ever wait.
     ///

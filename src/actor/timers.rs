@@ -1,11 +1,12 @@
-//! Timers of an actor: messages that it sends itself later.
+//! The timers of an actor: messages that it sends itself later.
 //!
-//! They stay in the actor's process and go straight to its state. Through the mailbox, a timer
-//! would wait for the host, find the mailbox full, and arrive at an incarnation that did not set it.
-//! A thread, started by the first timer, waits for the next one that is due.
+//! They stay in the actor's process and go straight to its state. If a timer's message went through
+//! the mailbox, it would have to wait for the host, might find the mailbox full, and might arrive
+//! at an incarnation that did not set the timer. A thread, which the first timer starts, waits for
+//! the next timer that is due.
 //!
-//! The thread takes the actor's state first, and only then the timer: so a handler that cancels a
-//! timer, or restarts it, does not get its message afterwards.
+//! The thread takes the actor's state first, and only then the timer. So a handler that cancels or
+//! restarts a timer does not get its message afterwards.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -15,11 +16,11 @@ use std::time::{Duration, Instant};
 
 use crate::sys::{self, lock};
 
-/// Timers of a longer time are those of this one: the clock cannot count up to all of them.
+/// A longer time is cut to this one, because the clock cannot express every longer one.
 const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(1);
 
-/// Makes the message of an interval, once for each time.
+/// Makes the message of an interval timer, each time that it is due.
 pub(crate) type MakeMessage<M> = Arc<dyn Fn() -> M + Send + Sync>;
 
 /// Handles what is due. Returns `false` if the actor has ended.
@@ -79,11 +80,11 @@ pub struct Timer {
 }
 
 impl Timer {
-    /// Cancels the timer, and drops its message. Returns `false` if it was over before: canceled, or
-    /// its only message was handled, or is being handled now.
+    /// Cancels the timer, and drops its message. Returns `false` if the timer was over before: it
+    /// was canceled, or its only message was handled or is being handled now.
     ///
     /// In a handler of the actor, no message of the timer is handled after this returns. On another
-    /// thread, one may be in the middle of it.
+    /// thread, a message may still be in the middle of being handled.
     pub fn cancel(&self) -> bool {
         self.timers.cancel(self.id)
     }
@@ -109,22 +110,22 @@ pub(crate) struct Timers<M> {
 struct State<M> {
     next_id: u64,
     queue: BTreeMap<(Instant, u64), Due<M>>,
-    /// Of each timer in the queue.
+    /// When each timer in the queue is due.
     due: HashMap<u64, Instant>,
     has_thread: bool,
-    /// Set when the actor's state is built.
+    /// Set once the actor's state is built.
     deliver: Option<Deliver>,
     closed: bool,
 }
 
-/// What a timer brings.
+/// What a timer that is due brings.
 pub(crate) enum Due<M> {
     Once(M),
     Every(Duration, MakeMessage<M>),
 }
 
 impl<M> Due<M> {
-    /// Runs user code for an interval.
+    /// Returns the message. For an interval, this runs user code.
     pub(crate) fn into_message(self) -> M {
         match self {
             Due::Once(message) => message,
@@ -160,7 +161,7 @@ impl<M: Send + 'static> Timers<M> {
         }
     }
 
-    /// Returns the timer, and whether its thread runs.
+    /// Adds a timer. Returns it, and whether the timers' thread is running.
     pub(crate) fn once(self: &Arc<Self>, after: Duration, message: M) -> (Timer, io::Result<()>) {
         self.add(after, Due::Once(message))
     }
@@ -182,7 +183,7 @@ impl<M: Send + 'static> Timers<M> {
         state.next_id += 1;
         let timer = Timer { id, timers: self.clone() };
         if state.closed {
-            // The message is dropped without the lock: that is user code.
+            // The message is dropped without the lock, because that runs user code.
             drop(state);
             return (timer, Ok(()));
         }
@@ -194,18 +195,19 @@ impl<M: Send + 'static> Timers<M> {
             return (timer, Ok(()));
         }
         let timers = self.clone();
-        // Not a service thread, which blocks signals: it runs the actor's handlers.
+        // Not a service thread, because those block signals: this one runs the actor's handlers.
         let thread = std::thread::Builder::new().name("offspring-timers".to_owned());
         (timer, thread.spawn(move || timers.run()).map(drop))
     }
 
-    /// The actor's state is built: from now on `deliver` is called when something is due.
+    /// Called when the actor's state is built: from now on, `deliver` is called when a timer is
+    /// due.
     pub(crate) fn open(&self, deliver: Deliver) {
         lock(&self.state).deliver = Some(deliver);
         self.changed.notify_all();
     }
 
-    /// The actor has ended: drops all messages, and ends the thread.
+    /// Called when the actor has ended: drops all messages, and ends the thread.
     pub(crate) fn close(&self) {
         let mut state = lock(&self.state);
         state.closed = true;
@@ -214,7 +216,7 @@ impl<M: Send + 'static> Timers<M> {
         let deliver = state.deliver.take();
         drop(state);
         self.changed.notify_all();
-        // Without the lock: they are user code.
+        // Dropped without the lock, because that runs user code.
         drop((messages, deliver));
     }
 
@@ -236,7 +238,8 @@ impl<M: Send + 'static> Timers<M> {
         }
     }
 
-    /// Takes what is due first. `None` if nothing is: the timer was canceled meanwhile.
+    /// Takes the first timer that is due. Returns `None` if there is none, because it was canceled
+    /// in the meantime.
     ///
     /// An interval is queued again at once, so that the handler of its message can cancel it.
     pub(crate) fn take_due(&self, now: Instant) -> Option<Due<M>> {
@@ -258,8 +261,8 @@ impl<M: Send + 'static> CancelTimer for Timers<M> {
     }
 }
 
-/// When an interval that was due at `at` is due next: at the first multiple after now. What was
-/// missed is not made up for.
+/// Returns when an interval that was due at `at` is due next: at the first multiple after now.
+/// Missed intervals are not made up for.
 fn next(at: Instant, interval: Duration, now: Instant) -> Instant {
     let late = now.saturating_duration_since(at).as_nanos();
     let missed = late / interval.as_nanos();

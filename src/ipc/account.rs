@@ -1,22 +1,22 @@
-//! What this process keeps open because another one sent it.
+//! Accounts of what this process keeps open because another process has sent it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::sys;
 
-/// What this process keeps for one client process, over all of that process's sessions: open
+/// What this process keeps for one client process, over all sessions of that process: open
 /// descriptors, and attached objects.
 ///
-/// A client whose account is full has to wait: the hub leaves its messages in its socket, where
-/// they cost this process nothing.
+/// A client whose account is full has to wait: the hub leaves the client's messages in its socket,
+/// where they cost this process nothing.
 #[derive(Debug, Default)]
 pub(crate) struct Account {
     descriptors: AtomicUsize,
     objects: AtomicUsize,
 }
 
-/// Descriptors on an account. They come off it when this is dropped.
+/// Descriptors on an account. Dropping this takes them off the account.
 #[derive(Debug)]
 pub(crate) struct Charge {
     account: Arc<Account>,
@@ -27,10 +27,10 @@ pub(crate) struct Charge {
 #[derive(Debug)]
 pub(crate) struct ObjectCharge(Arc<Account>);
 
-/// An account below this is not full, whatever the limit of this process.
+/// An account with fewer descriptors than this is not full, whatever the limit of this process is.
 const NEVER_FULL: usize = 16;
-/// A client has at most four parcels unread, each with at most 33 descriptors, and one that was
-/// read before may have filled its account.
+/// A client has at most four unread parcels, each with at most 33 descriptors. One more, which was
+/// read before them, may have filled its account.
 const LEFT_UNREAD: usize = 5 * 33;
 
 impl Account {
@@ -40,25 +40,26 @@ impl Account {
         Charge { account: self.clone(), descriptors }
     }
 
-    /// Adds an object, unless there are `most`.
+    /// Adds an object, unless there are already `most`.
     pub(crate) fn charge_object(self: &Arc<Self>, most: usize) -> Option<ObjectCharge> {
         let add = |objects| (objects < most).then_some(objects + 1);
         let added = self.objects.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
         added.is_ok().then(|| ObjectCharge(self.clone()))
     }
 
-    /// Returns whether half of the descriptors that this process may open are on it.
+    /// Returns whether the account holds half of the descriptors that this process may open.
     pub(crate) fn is_full(&self) -> bool {
         self.has(0)
     }
 
-    /// Returns whether there are more than any honest client leaves behind: a full account, and
-    /// the parcels that were unread when its process ended.
+    /// Returns whether the account holds more than any honest client leaves: a full account, and
+    /// the parcels that were unread when the client's process ended.
     pub(crate) fn is_overdrawn(&self) -> bool {
         self.has(LEFT_UNREAD)
     }
 
-    /// The limit of this process may change at any time, and is asked for only if it may matter.
+    /// The limit of this process may change at any time, so this asks for it, but only if it may
+    /// matter.
     fn has(&self, beyond_half: usize) -> bool {
         let open = self.descriptors.load(Ordering::Relaxed);
         open >= NEVER_FULL && open >= (sys::descriptors_max() / 2).saturating_add(beyond_half)

@@ -38,10 +38,11 @@ static FORWARDER: Service<Forwarder> = Service::new("offspring-logs");
 /// How long `join` waits while the logger makes no progress, for example because it is blocked.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// In a flood, a report of each loss would take the logger's time for more records.
+/// How often dropped records are reported at most: in a flood, a report of each loss would take the
+/// logger's time from other records.
 const REPORT_EVERY: Duration = Duration::from_secs(1);
 
-/// The sink for one more child.
+/// Returns the sink for one more child.
 pub(super) fn sink(waits: log::LevelFilter) -> Result<LogSink, CreateError> {
     let forwarder = forwarder()?;
     forwarder.update_level();
@@ -111,7 +112,7 @@ impl Forwarder {
         let count = dropped.saturating_sub(reported.dropped);
         if count > 0 && is_due {
             *reported = Reported { dropped, at: Some(Instant::now()) };
-            // Before the logger is called, which is user code.
+            // Unlocked before the logger is called, because that is user code.
             drop(reported);
             diagnostics::warn(
                 "offspring::logs",
@@ -146,7 +147,7 @@ impl Forwarder {
                         "offspring::logs",
                         format_args!("a log record was lost: {error}"),
                     );
-                    // It was counted as sent, and `drain` must not wait for it.
+                    // The record was counted as sent, but `drain` must not wait for it.
                     self.handled();
                 }
             }

@@ -3,8 +3,8 @@
 //! A child sends its records through a channel to its parent. The parent maps the channel's memory
 //! too, so a record that was sent survives the death of the child. In the parent one thread,
 //! started with the first child that needs it, passes the records to the program's logger. When the
-//! channel is full, records are dropped and counted; errors and warnings wait for room, but for no
-//! logger that is stuck.
+//! channel is full, records are dropped and counted. Errors and warnings wait for room instead,
+//! unless the logger is stuck.
 //!
 //! The level that the parent wants is a word in shared memory, so suppressing a record costs one
 //! load. The `log` crate does not report changes of `log::max_level`. So the parent updates the
@@ -30,7 +30,7 @@ enum LogSink {
         records: Sender<record::LogMessage>,
         /// The most verbose level that the parent wants.
         level: AtomicU64,
-        /// The most verbose level that waits for room.
+        /// The most verbose level whose records wait for room.
         waits: u64,
         /// How many records all children have sent, and how many they have dropped.
         sent: AtomicU64,

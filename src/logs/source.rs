@@ -15,7 +15,7 @@ use crate::process::current;
 /// How often a child asks for an update of the wanted level.
 const ASK_EVERY: Duration = Duration::from_secs(1);
 
-/// How long a record waits for room that must not be dropped.
+/// How long a record that must not be dropped waits for room.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 struct ChildLogger {
@@ -23,8 +23,8 @@ struct ChildLogger {
     name: String,
     pid: u32,
     asked: Mutex<Instant>,
-    /// A record has waited in vain: the parent's logger is stuck. Others wait again once there was
-    /// room for one.
+    /// Set when a record has waited in vain, because the parent's logger is stuck. Cleared when
+    /// there was room for a record again.
     is_stuck: AtomicBool,
 }
 

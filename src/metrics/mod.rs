@@ -2,8 +2,8 @@
 //!
 //! [`publish`] passes the numbers of this process's pools, queues, actors and supervisors to the
 //! recorder that the program has installed. Call it before each scrape, or every few seconds on a
-//! thread or task of its own. Between two calls a number costs what it takes to count: no recorder
-//! is called where items pass or tasks end.
+//! thread or task of its own. Between two calls, a number costs only the counting: no recorder is
+//! called where items pass or tasks end.
 //!
 //! | metric | kind | labels | what |
 //! | --- | --- | --- | --- |
@@ -11,9 +11,9 @@
 //! | `offspring_pool_finished_total` | counter | `pool`, `outcome` | tasks that have ended: `returned`, `panicked`, `died`, `time_limit`, `cancelled`, `stopped`, or `failed` for all other errors |
 //! | `offspring_pool_restarts_total` | counter | `pool` | processes that were started to replace one |
 //! | `offspring_pool_queued` | gauge | `pool` | tasks that wait for a worker |
-//! | `offspring_pool_running` | gauge | `pool` | tasks that run, or were given to the worker that runs them next |
-//! | `offspring_pool_workers` | gauge | `pool` | processes that run |
-//! | `offspring_queue_put_total` | counter | `queue` | items that were put, by whatever process |
+//! | `offspring_pool_running` | gauge | `pool` | tasks that are running, or were given to the worker that will run them next |
+//! | `offspring_pool_workers` | gauge | `pool` | running processes |
+//! | `offspring_queue_put_total` | counter | `queue` | items that were put, by any process |
 //! | `offspring_queue_got_total` | counter | `queue` | items that were taken; one that is delivered again counts again |
 //! | `offspring_queue_length` | gauge | `queue` | items that were put and not taken |
 //! | `offspring_queue_dead_letters` | gauge | `queue` | [dead letters](crate::queue::DeadLetter) |
@@ -27,8 +27,8 @@
 //! without a [name](crate::ActorBuilder::name) are published by their type: `Counter` for
 //! `Counter-1`, `Counter-2` and so on.
 //!
-//! The numbers are those of the process that made the pool or queue, whichever processes use it. A
-//! child that publishes needs a recorder of its own.
+//! A process that made a pool or queue has its numbers, whichever processes use it. A child that
+//! publishes needs a recorder of its own.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, Once};
@@ -38,8 +38,9 @@ use crate::queue;
 use crate::sys::lock;
 use crate::tally::{self, Key};
 
-/// Passes all numbers to the recorder of the program: see the [module](self). Without a recorder,
-/// that does nothing. Blocks for none, and costs a few microseconds for each pool and queue.
+/// Passes all numbers to the program's recorder: see the [module](self). Without a recorder, this
+/// does nothing. It blocks for no other process, and costs a few microseconds for each pool and
+/// queue.
 ///
 /// ```
 /// use std::time::Duration;
@@ -82,7 +83,7 @@ pub fn publish() {
 
 type Gauges = BTreeMap<(&'static str, String), f64>;
 
-/// The gauges of all objects, and 0 for those of objects that are gone.
+/// Collects the gauges of all objects. For objects that are gone, they are 0.
 fn gauges() -> Gauges {
     static PUBLISHED: Mutex<Gauges> = Mutex::new(BTreeMap::new());
     let mut gauges = Gauges::new();
@@ -111,7 +112,7 @@ fn gauges() -> Gauges {
     gauges
 }
 
-/// What the name of an object is called in the labels of a metric.
+/// Returns what an object's name is called in the labels of a metric.
 fn label_of(metric: &str) -> &'static str {
     match metric.split('_').nth(1) {
         Some("pool") => "pool",

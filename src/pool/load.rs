@@ -8,7 +8,7 @@ use crate::sys::lock;
 
 static POOLS: Mutex<Vec<Weak<PoolShared>>> = Mutex::new(Vec::new());
 
-/// What a pool does now.
+/// The load of a pool at the moment.
 pub(crate) struct PoolLoad {
     pub(crate) name: String,
     pub(crate) queued: u64,
@@ -23,7 +23,7 @@ pub(super) fn list(pool: &Arc<PoolShared>) {
 }
 
 pub(crate) fn loads() -> Vec<PoolLoad> {
-    // The last reference to a pool may be dropped here, and not under the lock.
+    // This may drop the last reference to a pool, which must not happen under the lock.
     let pools: Vec<_> = lock(&POOLS).iter().filter_map(Weak::upgrade).collect();
     let load = |pool: &Arc<PoolShared>| {
         let (queued, running, _, workers) = pool.read(|state| state.stats(Instant::now()));

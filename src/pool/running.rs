@@ -51,7 +51,7 @@ impl RunningWorker {
         &self.0.process
     }
 
-    /// Ends an idle worker, or a process in any state, and blocks until it has ended.
+    /// Ends a worker, and blocks until it has ended. A worker on a thread must be idle.
     pub(super) fn end(&self) {
         if self.can_be_killed() {
             self.kill();

@@ -1,8 +1,8 @@
 //! The workers of this program, found by name, because the address of a function is not valid in
 //! another process.
 //!
-//! Types with the same name, such as those of two versions of a crate, are told apart by their places
-//! in the source: the author of the program could not rename them.
+//! Types with the same name, such as those of two versions of a crate, are told apart by their
+//! places in the source, because the author of the program could not rename them.
 
 use std::any::TypeId;
 use std::collections::{HashMap, HashSet};
@@ -34,7 +34,7 @@ impl Registration {
         format!("{}:{}", self.file, self.line)
     }
 
-    /// The key of a worker that has its name in common with others.
+    /// Returns the key of a worker that shares its name with others.
     fn key_with_place(&self) -> String {
         format!("{} at {}", (self.name)(), self.place())
     }
@@ -62,7 +62,7 @@ struct Registry {
     /// Sorted by key, so that a worker has the same index in all processes of the program. The index
     /// is its number.
     workers: Vec<(String, &'static Registration)>,
-    /// Of all workers whose key is theirs alone.
+    /// The workers whose key is unique.
     numbers: HashMap<TypeId, u32>,
     fingerprint: u64,
 }
@@ -105,7 +105,7 @@ pub(super) fn fingerprint() -> u64 {
     registry().fingerprint
 }
 
-/// The number of a worker, for [`find_number`] in another process of this program.
+/// Returns the number of a worker, for [`find_number`] in another process of this program.
 pub(super) fn number(worker: TypeId, name: &'static str) -> Result<u32, SpawnError> {
     registry().numbers.get(&worker).copied().ok_or_else(|| why_not(worker, name))
 }
@@ -129,7 +129,7 @@ fn why_not(worker: TypeId, name: &'static str) -> SpawnError {
     }
 }
 
-/// Returns what a child will find the worker by.
+/// Returns the key by which a child will find the worker.
 pub(super) fn key(worker: TypeId, name: &'static str) -> Result<&'static str, SpawnError> {
     let number = number(worker, name)?;
     Ok(&registry().workers[number as usize].0)

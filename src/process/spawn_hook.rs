@@ -38,12 +38,12 @@ pub enum LogTarget {
     /// has none either.
     ///
     /// Records that arrive faster than the logger takes them are dropped, and their number is
-    /// logged, at most once a second. Errors and warnings wait for room instead; after a second in
-    /// which there was none, the logger is taken for stuck, and they are dropped, too.
+    /// logged, at most once a second. Errors and warnings wait for room instead. If there is none
+    /// for a second, the logger counts as stuck, and they are dropped, too.
     #[default]
     Parent,
-    /// Like [`Parent`](LogTarget::Parent), and all records wait for room as errors do: nothing is
-    /// lost in a burst, and a child is as slow as the logger.
+    /// Like [`Parent`](LogTarget::Parent), but all records wait for room as errors do: nothing is
+    /// lost in a burst, but a child can be no faster than the logger.
     ParentLossless,
     /// The child's own stderr, each record on one line.
     Stderr,

@@ -138,8 +138,8 @@ impl<T> Process<T> {
         self.record.kill_tree();
     }
 
-    /// Kills it with the programs that it has started, for those that do so by themselves: at the
-    /// time limit of a task, for example.
+    /// Kills it with the programs that it has started. Used when this crate itself kills a worker,
+    /// for example at the time limit of a task.
     pub(crate) fn kill_with_programs(&self) {
         self.record.kill_with_programs();
     }

@@ -69,7 +69,7 @@ pub(crate) fn hoard<T>(queue: &Queue<T>, random: &mut Random) {
                 let value = EncodedValue { bytes: vec![0], handles };
                 let envelope = Envelope::new(value).unwrap();
                 let parcel = ToHub::Parcel { number: 0, envelope };
-                // Most have their entry, so that the session goes on.
+                // Most have their entry, so that the session continues.
                 if wire::send(&hostile.up, &parcel).is_ok() && (kind == 2 || !random.one_in(9)) {
                     let _ = hostile.outbox.push(Tag::Parcel as u32, &[]);
                 }

@@ -92,7 +92,8 @@ impl<A: Actor> ProcessWorker for ActorProcess<A> {
     }
 }
 
-/// Ends the timers with the actor, even if it panics: inline, the process lives on.
+/// Ends the timers with the actor, even if the actor panics: if it runs on a thread, the process
+/// continues.
 struct CloseTimers<M: Send + 'static>(Arc<Timers<M>>);
 
 impl<M: Send + 'static> Drop for CloseTimers<M> {

@@ -297,14 +297,14 @@ impl<A: Actor> Incarnation<A> {
         !served.ended
     }
 
-    /// The timers' thread: handles the message of a timer that is due. Returns `false` if there must
-    /// not be another one after it.
+    /// The timers' thread: handles the message of a timer that is due. Returns `false` if no other
+    /// message may be handled after it.
     pub(in crate::actor) fn serve_timer(&self) -> bool {
         let mut served = self.served.lock();
         if served.ended {
             return false;
         }
-        // Not before the mutex was taken: see `timers.rs`.
+        // Taken only after the mutex: see `timers.rs`.
         let Some(due) = self.context.timers.take_due(Instant::now()) else {
             return true;
         };
@@ -338,9 +338,9 @@ impl<A: Actor> Incarnation<A> {
         reply
     }
 
-    /// Sends the checkpoint, if there is one. Its sender may have the reply to its call only once
-    /// the host has the checkpoint, and the actor may have forgotten that something changed: so a
-    /// process without descriptors or memory waits for some.
+    /// Sends the checkpoint, if there is one. The caller may get its reply only once the host has
+    /// the checkpoint, and the actor may have reset its flag for changes. So a process without
+    /// descriptors or memory waits for some.
     fn report_checkpoint(&self, actor: &mut A) {
         let Some(checkpoint) = actor.checkpoint() else {
             return;

@@ -74,7 +74,8 @@ pub(crate) trait Attachment: Send {
         false
     }
 
-    /// The in-flight reference of a handle that the client sends on has come, and is counted.
+    /// Called when the in-flight reference of a handle that the client sends on has arrived and
+    /// been counted.
     fn handed_on(&mut self) {}
 
     /// Takes a parcel from the client. Returns the same as [`rung`](Attachment::rung).

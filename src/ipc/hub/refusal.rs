@@ -14,7 +14,8 @@ pub(crate) enum Refusal {
     NoObject,
     OtherType,
     TooMany,
-    /// The owner's process keeps all the descriptors for the client that it may keep for one.
+    /// The owner's process already keeps as many descriptors for the client as it may for one
+    /// client.
     Full,
     /// The system refused the owner's process a resource that it needs.
     Starved,

@@ -83,8 +83,8 @@ static SESSIONS: WeakMap<HubId, Session> = WeakMap::new();
 impl Session {
     /// Returns this process's session with a hub, and opens it over `in_flight` if there is none.
     ///
-    /// A session that is over is replaced, though older handles keep it: they stay without one, and
-    /// a handle that arrives now works.
+    /// A session that is over is replaced, so that a handle that arrives now works. Older handles
+    /// keep the old session, and do not work any more.
     pub(crate) fn with(
         hub: HubId,
         in_flight: &CheckedSender<ToHub>,
@@ -402,7 +402,7 @@ mod tests {
 
     #[test]
     fn a_parcel_that_was_not_sent_comes_back_and_does_not_count() {
-        // The test is the hub.
+        // This test is the hub.
         let (in_flight, opened) = wire::channel().unwrap();
         let session = Session::open([7; 16], &in_flight).unwrap();
         let ToHub::Open { up, .. } = opened.recv(&Deadline::now()).unwrap() else {

@@ -43,9 +43,9 @@ pub(in crate::ipc::hub) struct HubChannel {
     pub(in crate::ipc::hub) starved: bool,
     /// If true, the hub leaves it alone for a while.
     pub(in crate::ipc::hub) deferred: bool,
-    /// If true, the hub comes back to it after that while.
+    /// If true, the hub tries it again after that.
     pub(in crate::ipc::hub) called_again: bool,
-    /// If true, its client's account was full at some time.
+    /// If true, its client's account has been full at some time.
     pub(in crate::ipc::hub) was_full: bool,
     /// Its descriptor, if a client sent it.
     _charge: Option<Charge>,
@@ -249,7 +249,7 @@ impl HubThread {
         }
     }
 
-    /// A process has ended: its number may soon be that of another one.
+    /// Called when a process has ended: its pid may soon belong to another process.
     fn forget_account(&mut self, pid: Option<i32>) {
         pid.and_then(|pid| self.accounts.remove(&pid));
     }
@@ -372,8 +372,8 @@ impl HubThread {
         Ok(())
     }
 
-    /// The account of the client process with this number. One that this namespace does not show has
-    /// one for each session.
+    /// Returns the account of the client process with this pid. A process that is not visible in
+    /// this pid namespace has an account for each session.
     fn account_of(&mut self, pid: Option<i32>) -> Arc<Account> {
         let account = pid.and_then(|pid| self.accounts.get(&pid)?.upgrade()).unwrap_or_default();
         if let Some(pid) = pid {

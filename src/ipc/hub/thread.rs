@@ -24,7 +24,7 @@ const BUSY_PERIOD: Duration = Duration::from_micros(100);
 const IDLE_PERIOD: Duration = Duration::from_micros(10);
 
 /// How long a channel is left alone when this process has no descriptors for its message, or keeps
-/// too many of its client.
+/// too many for its client.
 const DEFERRED_FOR: Duration = Duration::from_millis(20);
 
 /// How many messages are received from one channel before the others have their turn.
@@ -208,8 +208,8 @@ impl HubThread {
     }
 
     /// Returns whether the client of this channel has to wait, because this process keeps as many
-    /// descriptors for it as it may. What an ended process left is read all the same, and nothing
-    /// is added to it.
+    /// descriptors for it as it may. What an ended process left is read in any case, because
+    /// nothing can be added to it.
     fn is_held_back(&mut self, id: u64) -> bool {
         let Some(channel) = self.channels.get_mut(&id) else { return false };
         let is_full = matches!(&channel.role, Role::Session(account) if account.is_full());
@@ -263,8 +263,8 @@ impl HubThread {
     }
 
     /// Reads the regions of a client whose doorbell may be among the messages that are left unread.
-    /// So a client that has to wait gets items nevertheless, perhaps the very ones that make it
-    /// wait.
+    /// So a client that has to wait still gets items, perhaps the very items that it has to wait
+    /// for.
     fn look_at(&mut self, id: u64) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         for attachment in session.attachments.values_mut() {
@@ -293,7 +293,7 @@ impl HubThread {
             };
             let message = channel.receiver.recv(&Deadline::now());
             if received == 0 && matches!(message, Err(WaitEnd::Timeout(_))) {
-                // Ready, and nothing there: the poller would report it again and again.
+                // It is ready, but has no message. The poller would report it again and again.
                 channel.receiver.clear_peek_offset();
             }
             match message {

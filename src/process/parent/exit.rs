@@ -5,8 +5,8 @@
 //! ipc-channel. Whatever needs more is done by the reaper's thread, which still runs, like the
 //! hub's: a child may need a queue of this process in order to end.
 //!
-//! The waits have no limit. So the program lets go of its handlers of SIGINT and SIGTERM first: a
-//! handler that calls `exit` may never return, and nobody else would look at a second Ctrl-C.
+//! The waits have no limit. So the program's handlers of SIGINT and SIGTERM are removed first: if a
+//! handler has called `exit`, it may never return, and a second Ctrl-C would have no effect.
 
 use std::io;
 use std::process;

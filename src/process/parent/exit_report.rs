@@ -29,7 +29,7 @@ pub(in crate::process) enum StoredOutput {
     /// `run` did not return.
     None,
     Here(Envelope),
-    /// `run` returned, and this process had no descriptors to receive its output with.
+    /// `run` returned, but this process had no descriptors to receive its output.
     Unread(UnreadOutput),
     /// `run` returned, but its output did not arrive.
     Lost(String),
@@ -40,13 +40,13 @@ pub(in crate::process) enum StoredOutput {
 /// Where an output is that could not be received yet.
 #[derive(Debug)]
 pub(in crate::process) enum UnreadOutput {
-    /// In a channel, of which the next message in this socket holds the end.
+    /// In a channel, whose receiving end comes with the next message in this socket.
     InSocket(Arc<OwnedFd>),
     InChannel(CheckedReceiver<Envelope>),
 }
 
 impl UnreadOutput {
-    /// Receives the output. If this process still lacks descriptors, it stays where it is.
+    /// Receives the output. If this process still lacks descriptors, the output stays where it is.
     pub(in crate::process) fn read(self) -> StoredOutput {
         let channel = match self {
             UnreadOutput::InChannel(channel) => Ok(channel),

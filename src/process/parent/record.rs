@@ -285,8 +285,8 @@ impl ChildRecord {
         });
     }
 
-    /// Like [`kill_tree`](ChildRecord::kill_tree), but as fast as `kill` if it has no children. One
-    /// that it starts at this very moment may be left.
+    /// Like [`kill_tree`](ChildRecord::kill_tree), but as fast as `kill` if it has no children. A
+    /// child that it starts at this very moment may survive.
     pub(in crate::process) fn kill_with_programs(&self) {
         let has_some = self.with_live(|_| sys::may_have_children(self.pid));
         if has_some == Some(true) {

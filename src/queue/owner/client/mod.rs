@@ -262,7 +262,7 @@ impl QueueClient {
         let before = self.read_levels();
         let busy = self.drain(ledger, item)?;
         let levels = before.min(self.read_levels());
-        // After the levels: a client that waits has announced before that what it has sent on.
+        // Read after the levels, because a client announces what it sends on before it waits.
         let announced = self.word(Word::HandedOn);
         let changed = busy || levels != self.levels || announced != self.announced;
         if levels.putters < self.levels.putters {
@@ -273,7 +273,7 @@ impl QueueClient {
         Ok(changed)
     }
 
-    /// The hub has counted a handle that it sends on.
+    /// Records that the hub has counted a handle that the client sends on.
     pub(in crate::queue) fn note_handed_on(&mut self) {
         self.handed_on += 1;
     }
