@@ -327,7 +327,12 @@ impl<A: Actor> Incarnation<A> {
         false
     }
 
-    fn handle(&self, served: &mut Served<A>, chain: CallChain, message: A::Message) -> A::Reply {
+    fn handle(
+        &self,
+        served: &mut ActorState<A>,
+        chain: CallChain,
+        message: A::Message,
+    ) -> A::Reply {
         // Stays set if the handler panics: another thread may get the mutex before the process ends.
         served.ended = true;
         let reply = handling(chain, || served.actor.handle(message));
