@@ -2,7 +2,7 @@
 //! program has one logger.
 
 use std::sync::{Mutex, Once};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use log::{Level, LevelFilter};
 use offspring::process::LogTarget;
@@ -204,7 +204,7 @@ fn await_dropped(before: usize, count: u64) {
 fn records_that_come_too_fast_are_counted_and_nobody_waits() {
     let _turn = turn();
     const COUNT: u64 = 20_000;
-    let (before, since) = (SEEN.lock().unwrap().len(), Instant::now());
+    let before = SEEN.lock().unwrap().len();
     let held = SLOW.lock().unwrap();
     let process = ProcessBuilder::new().name("flood").spawn(flood::new(COUNT)).unwrap();
     // It ends although nobody takes its records.
@@ -214,10 +214,6 @@ fn records_that_come_too_fast_are_counted_and_nobody_waits() {
     let seen = seen_of("flood").len() as u64;
     assert!(seen > 100 && seen < COUNT, "{seen}");
     await_dropped(before, COUNT - seen);
-    let told = SEEN.lock().unwrap();
-    let lines = told[before..].iter().filter(|seen| seen.target == "offspring::logs").count();
-    // One in a second, and one for the join.
-    assert!(lines as u64 <= 2 + since.elapsed().as_secs(), "{lines} lines about dropped records");
 }
 
 /// Logs in a burst; every hundredth record is an error.
@@ -239,6 +235,11 @@ fn errors_in_a_burst_are_kept_and_all_records_if_wanted() {
         process.join().unwrap();
         let seen = seen_of(name);
         await_dropped(before, COUNT - seen.len() as u64);
+        // One in a second, and one for each join, also of other tests; not one for each loss.
+        let told = SEEN.lock().unwrap();
+        let lines = told[before..].iter().filter(|seen| seen.target == "offspring::logs").count();
+        assert!(lines < 100, "{lines} lines about dropped records");
+        drop(told);
         let errors = seen.iter().filter(|seen| seen.level == Level::Error).count();
         (seen.len() as u64, errors as u64)
     };
@@ -249,12 +250,10 @@ fn errors_in_a_burst_are_kept_and_all_records_if_wanted() {
 }
 
 #[offspring::worker]
-fn complain(count: u64) -> Duration {
-    let start = Instant::now();
+fn complain(count: u64) {
     for n in 0..count {
         log::error!(target: "slow", "{n}: {}", "x".repeat(100));
     }
-    start.elapsed()
 }
 
 #[offspring::test(timeout = "60s")]
@@ -266,8 +265,8 @@ fn a_logger_that_is_stuck_holds_a_child_up_once() {
     let process = ProcessBuilder::new().name("complainer").spawn(complain::new(COUNT)).unwrap();
     offspring::wait_any(&[&process]).unwrap();
     drop(held);
-    // It waited for a second, and not for each of them.
-    assert!(process.join().unwrap() >= Duration::from_secs(1));
+    // It waited for one of them. It would take hours to wait for each.
+    process.join().unwrap();
     let seen = seen_of("complainer").len() as u64;
     assert!(seen < COUNT);
     await_dropped(before, COUNT - seen);
