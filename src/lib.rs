@@ -357,9 +357,7 @@
 
 pub mod actor;
 pub mod channel;
-mod diagnostics;
 mod error;
-mod failpoints;
 pub mod guide;
 #[cfg(test)]
 mod hostile;
@@ -375,8 +373,11 @@ pub mod shared;
 pub mod supervisor;
 pub mod sync;
 mod sys;
-mod tally;
 pub mod tree;
+
+// What every layer uses, under short names.
+pub(crate) use ipc::{diagnostics, tally};
+pub(crate) use sys::failpoints;
 
 #[doc(inline)]
 pub use actor::{Actor, ActorBuilder, ActorRef};

@@ -203,7 +203,7 @@ pub(crate) struct ContextInner {
     checkpoint: Option<Blob>,
     ending: Mutex<Option<Ending>>,
     /// Whether the main thread has something to check between two messages: an ending, or a panic
-    /// of the mailbox thread.
+    /// of another thread.
     must_check: AtomicBool,
     /// A sender to this process itself.
     pub(crate) requests: Sender<Request>,

@@ -38,8 +38,8 @@ enum Source<'a, T> {
 /// [`Receiver::into_stream`]. Needs the feature `stream`.
 ///
 /// Dropping it leaves the other messages in the channel; a stream from `into_stream` drops the
-/// receiver. It takes a message only when it returns it, so a call of `next` whose future is dropped
-/// loses none.
+/// receiver. It takes a message only when it returns it, so a call of `next` whose future is
+/// dropped loses none.
 ///
 /// It ends when every sender is gone and everything was received. A message that does not decode is
 /// an `Err`, and so is the lack of descriptors for a message's handles; the stream continues after
@@ -161,7 +161,8 @@ impl<T> Sender<T> {
     }
 }
 
-/// A `futures_sink::Sink` that sends to a channel, from [`Sender::sink`]. Needs the feature `stream`.
+/// A `futures_sink::Sink` that sends to a channel, from [`Sender::sink`]. Needs the feature
+/// `stream`.
 ///
 /// Dropping it drops its sender, and with it a message that it has accepted and not sent yet: at
 /// most one, while the channel's buffer is full. `flush` and `send` of `futures_util::SinkExt`

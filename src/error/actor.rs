@@ -137,7 +137,7 @@ impl fmt::Display for DownReason {
 ///     let impatient = sleeper.with_timeout(Duration::from_millis(1));
 ///     match impatient.sleep(Duration::from_millis(300)) {
 ///         Err(CallError::Timeout { .. }) => {} // it sleeps on, and may be asked again
-///         Err(CallError::Restarted { .. }) => panic!("call it again, if twice does no harm"),
+///         Err(CallError::Restarted { .. }) => panic!("call it again if that does no harm"),
 ///         Err(error) => return Err(error.into()), // it is down for good, or the message was bad
 ///         Ok(()) => panic!("so fast"),
 ///     }

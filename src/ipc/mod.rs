@@ -8,6 +8,7 @@ pub(crate) mod block;
 pub(crate) mod catch;
 pub(crate) mod codec;
 pub(crate) mod deadline;
+pub(crate) mod diagnostics;
 pub(crate) mod doorbell;
 pub(crate) mod event_stream;
 #[cfg(test)]
@@ -25,6 +26,7 @@ pub(crate) mod scratch;
 pub(crate) mod shared_fd;
 pub(crate) mod small_bytes;
 pub(crate) mod spin;
+pub(crate) mod tally;
 #[cfg(feature = "stream")]
 pub(crate) mod unfold;
 pub(crate) mod waitable;

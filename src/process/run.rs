@@ -50,7 +50,9 @@ pub(super) fn run<W: DeserializeOwned, T: Serialize + DeserializeOwned>(
             hub::announce();
             returned
         }
-        Ok(Ok(Err(error))) => RunOutcome::Unsendable(format!("no memory to send it in: {error}")),
+        Ok(Ok(Err(error))) => {
+            RunOutcome::Unsendable(format!("there is no memory to send it: {error}"))
+        }
         Ok(Err(error)) => RunOutcome::Unsendable(error.to_string()),
     })
 }

@@ -34,8 +34,8 @@ mod sealed {
 /// [`CommandExt`](std::os::unix::process::CommandExt).
 ///
 /// They take effect in the new process before it executes this program, in this order: session,
-/// umask, nice value, processors, limits, groups, group id, user id, hooks. So a child can raise its limits
-/// first and drop its rights afterwards. If the system refuses one,
+/// umask, nice value, processors, limits, groups, group id, user id, hooks. So a child can raise
+/// its limits first and drop its rights afterwards. If the system refuses one,
 /// [`spawn`](ProcessBuilder::spawn) returns [`SpawnError::Io`](crate::SpawnError::Io), which names
 /// the step.
 ///

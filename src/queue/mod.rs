@@ -37,8 +37,6 @@ mod producer;
 #[allow(clippy::module_inception)]
 mod queue;
 mod role;
-#[cfg(test)]
-mod roles;
 mod status;
 #[cfg(feature = "stream")]
 mod stream;

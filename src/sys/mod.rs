@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use self::threads::{Condvar, Mutex, MutexGuard};
 
+pub(crate) mod failpoints;
 mod service;
 mod types;
 

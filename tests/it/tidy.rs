@@ -23,7 +23,7 @@ const LAYERS: &[&[&str]] = &[
         "ipc::weak_map",
         "ipc::catch",
     ],
-    &["ipc::codec", "diagnostics", "tally"],
+    &["ipc::codec", "ipc::diagnostics", "diagnostics", "ipc::tally", "tally"],
     &["ipc::ipc_fd"],
     &["ipc::region"],
     &["ipc::wire"],

@@ -20,8 +20,8 @@
 //!
 //! Data and state are in the regions. Messages are doorbells, sent only to a side that has set its
 //! sleep flag; parcels, which are counted; and the few messages of attaching. Sending never blocks:
-//! a doorbell that finds no room is not needed, and the others are sent later. The README of `ipc` describes the whole
-//! protocol.
+//! a doorbell that finds no room is not needed, and the others are sent later. The README of `ipc`
+//! describes the whole protocol.
 
 mod handle;
 mod object;

@@ -72,7 +72,7 @@ pub(in crate::ipc::hub) enum Role {
 /// A process whose end the hub waits for.
 pub(in crate::ipc::hub) struct WatchedProcess {
     pidfd: Pidfd,
-    /// What the process is to this one, until it ends.
+    /// Whether the process is a client, or an owner of objects that this process uses.
     of: ProcessRole,
 }
 

@@ -36,7 +36,8 @@ pub(in crate::queue::owner) struct Clients {
     pub(in crate::queue::owner) hungry: VecDeque<Key>,
     /// Those that wait for room, in the order in which they are served.
     pub(in crate::queue::owner) putters: VecDeque<Key>,
-    /// Those with room that they have not used yet. The first one to ask for it is in front.
+    /// Those with room that they have not used yet. The first to be asked to give it back is in
+    /// front.
     pub(in crate::queue::owner) creditors: VecDeque<Key>,
     /// Those with items in their inbox, each with the time from which it may be asked for some.
     holders: BTreeSet<(Instant, Key)>,

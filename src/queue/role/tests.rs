@@ -5,17 +5,17 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::crowd::{CrowdClient, eventually, facet_of, owner_of, ring};
-use super::handle::Handle;
-use super::layout::{self, Tag, Word};
-use super::options::{QueueKind, QueueOptions};
-use super::outcome::QueueFailure;
-use super::owner::lock::QueueOwner;
-use super::role::Role;
+use super::Role;
 use crate::ipc::deadline::{Deadline, WaitEnd};
 use crate::ipc::fuzz::Random;
 use crate::ipc::hub::{self, ToHub};
 use crate::ipc::wire::CheckedSender;
+use crate::queue::crowd::{CrowdClient, eventually, facet_of, owner_of, ring};
+use crate::queue::handle::Handle;
+use crate::queue::layout::{self, Tag, Word};
+use crate::queue::options::{QueueKind, QueueOptions};
+use crate::queue::outcome::QueueFailure;
+use crate::queue::owner::lock::QueueOwner;
 
 const ROLES: [Role; 4] = [Role::Both, Role::Producer, Role::Consumer, Role::Control];
 
@@ -212,4 +212,13 @@ fn the_counts_agree_with_a_model() {
         }
     }
     assert!(severed > 0 && ended > 0, "{severed} {ended}");
+}
+
+#[test]
+fn handles_of_different_roles_are_of_different_types() {
+    let item = crate::ipc::wire::fingerprint("u64");
+    let all = [Role::Both, Role::Producer, Role::Consumer, Role::Control];
+    let mut types = all.map(|role| role.fingerprint(item)).to_vec();
+    types.dedup();
+    assert_eq!(types.len(), all.len());
 }
