@@ -21,7 +21,7 @@ pub(crate) struct Tally {
 /// What is counted: the name of the metric, and the values of its labels.
 #[cfg(feature = "metrics")]
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Key {
+pub(crate) struct TallyKey {
     pub(crate) metric: &'static str,
     /// The name of the object.
     pub(crate) name: String,
@@ -30,7 +30,7 @@ pub(crate) struct Key {
 }
 
 #[cfg(feature = "metrics")]
-static TALLIES: Mutex<BTreeMap<Key, Arc<AtomicU64>>> = Mutex::new(BTreeMap::new());
+static TALLIES: Mutex<BTreeMap<TallyKey, Arc<AtomicU64>>> = Mutex::new(BTreeMap::new());
 
 impl Tally {
     /// Returns the tally of this metric and name.
@@ -38,7 +38,7 @@ impl Tally {
     pub(crate) fn of(metric: &'static str, name: &str, outcome: Option<&'static str>) -> Tally {
         Tally {
             #[cfg(feature = "metrics")]
-            count: Some(count_of(Key { metric, name: name.to_owned(), outcome })),
+            count: Some(count_of(TallyKey { metric, name: name.to_owned(), outcome })),
         }
     }
 
@@ -53,13 +53,13 @@ impl Tally {
 }
 
 #[cfg(feature = "metrics")]
-fn count_of(key: Key) -> Arc<AtomicU64> {
+fn count_of(key: TallyKey) -> Arc<AtomicU64> {
     crate::sys::lock(&TALLIES).entry(key).or_default().clone()
 }
 
 /// All tallies.
 #[cfg(feature = "metrics")]
-pub(crate) fn all() -> Vec<(Key, u64)> {
+pub(crate) fn all() -> Vec<(TallyKey, u64)> {
     let tallies = crate::sys::lock(&TALLIES);
     tallies.iter().map(|(key, count)| (key.clone(), count.load(Ordering::Relaxed))).collect()
 }

@@ -36,7 +36,7 @@ use std::sync::{Mutex, Once};
 use crate::pool;
 use crate::queue;
 use crate::sys::lock;
-use crate::tally::{self, Key};
+use crate::tally::{self, TallyKey};
 
 /// Passes all numbers to the program's recorder: see the [module](self). Without a recorder, this
 /// does nothing. It blocks for no other process, and costs a few microseconds for each pool and
@@ -68,7 +68,7 @@ use crate::tally::{self, Key};
 pub fn publish() {
     static DESCRIBED: Once = Once::new();
     DESCRIBED.call_once(describe);
-    for (Key { metric, name, outcome }, count) in tally::all() {
+    for (TallyKey { metric, name, outcome }, count) in tally::all() {
         let label = label_of(metric);
         let counter = match outcome {
             Some(outcome) => ::metrics::counter!(metric, label => name, "outcome" => outcome),

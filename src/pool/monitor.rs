@@ -22,7 +22,7 @@ use crate::pool::link::{self, Replies, Reply};
 use crate::pool::running::RunningWorker;
 use crate::pool::settings::Settings;
 use crate::pool::shared::PoolShared;
-use crate::pool::state::{NextStep, WorkerControl, WorkerEnd};
+use crate::pool::state::{NextStep, WorkerControl, WorkerExit};
 use crate::pool::worker::PoolWorker;
 use crate::process::unix::ProcessBuilderExt;
 use crate::process::{Backend, ProcessBuilder, TaskFailure};
@@ -270,7 +270,7 @@ impl WorkerMonitor {
     fn worker_exited(&self, worker: &RunningWorker) {
         let pid = worker.process().pid();
         let (reason, stderr) = worker.process().end();
-        let end = WorkerEnd { pid, reason, stderr };
+        let end = WorkerExit { pid, reason, stderr };
         self.shared.change(|state, now, effects| {
             state.worker_exited(self.index, end, now, effects);
         });

@@ -24,7 +24,7 @@ const UNRESPONSIVE: Duration = Duration::from_secs(1);
 
 /// How a worker's process ended.
 #[derive(Clone, Debug)]
-pub(in crate::pool) struct WorkerEnd {
+pub(in crate::pool) struct WorkerExit {
     pub(in crate::pool) pid: u32,
     pub(in crate::pool) reason: ExitReason,
     /// The last kilobyte of its stderr, if this process has read that.
@@ -198,7 +198,7 @@ impl<W: WorkerControl> State<W> {
     pub(in crate::pool) fn worker_exited(
         &mut self,
         index: usize,
-        end: WorkerEnd,
+        end: WorkerExit,
         now: Instant,
         effects: &mut Effects<W>,
     ) {
@@ -214,7 +214,7 @@ impl<W: WorkerControl> State<W> {
         slot.status = SlotStatus::Starting;
         self.promote_spares();
         effects.event(|| {
-            let WorkerEnd { pid, reason, stderr } = end.clone();
+            let WorkerExit { pid, reason, stderr } = end.clone();
             PoolEvent::WorkerEnded { worker: worker.clone(), pid, reason, stderr }
         });
         let was_idle = begun.is_empty();
@@ -237,7 +237,7 @@ impl<W: WorkerControl> State<W> {
         self.requeue(again);
         if was_idle && !is_expected && !self.is_over() && !is_from_outside(&end.reason) {
             let worker = worker.to_string();
-            let WorkerEnd { pid, reason, stderr } = end;
+            let WorkerExit { pid, reason, stderr } = end;
             let error = PoolError::Ended { worker, pid, reason, stderr };
             self.worker_failed(error, effects);
         }
@@ -292,9 +292,9 @@ impl<W: WorkerControl> State<W> {
         range: &TaskRange,
         kill_reason: Option<KillReason>,
         crashes: u32,
-        (worker, end): (Arc<str>, WorkerEnd),
+        (worker, end): (Arc<str>, WorkerExit),
     ) -> TaskError {
-        let (task, WorkerEnd { pid, reason, stderr }) = (range.name(), end);
+        let (task, WorkerExit { pid, reason, stderr }) = (range.name(), end);
         match kill_reason {
             Some(KillReason::Cancelled) => TaskError::Cancelled { task },
             Some(KillReason::TimeLimit) => TaskError::TimeLimit {

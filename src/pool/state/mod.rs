@@ -37,7 +37,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-pub(super) use complete::WorkerEnd;
+pub(super) use complete::WorkerExit;
 pub(super) use control::WorkerControl;
 pub(super) use effects::Effects;
 use slot::{KillReason, SlotStatus, WorkerSlot};

@@ -469,7 +469,7 @@ impl World {
                 }
                 match reason {
                     Some(reason) => {
-                        let end = WorkerEnd { pid: worker.pid(), reason, stderr: String::new() };
+                        let end = WorkerExit { pid: worker.pid(), reason, stderr: String::new() };
                         self.change(|state, now, effects| {
                             state.worker_exited(index, end, now, effects);
                         });

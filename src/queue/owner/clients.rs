@@ -12,7 +12,7 @@ use std::time::Instant;
 use crate::ipc::hub::{ClientLink, Tick};
 use crate::queue::owner::client::{QueueClient, STALLED};
 use crate::queue::owner::ledger::Ledger;
-use crate::queue::owner::place::{Place, Tally};
+use crate::queue::owner::place::{ClientCounts, Place};
 
 /// Identifies a client of one queue. A key is used again after it was released.
 pub(in crate::queue::owner) type Key = usize;
@@ -25,7 +25,7 @@ pub(in crate::queue::owner) struct Clients {
     slots: Vec<Option<Box<QueueClient>>>,
     free: Vec<Key>,
     count: usize,
-    pub(in crate::queue::owner) sums: Tally,
+    pub(in crate::queue::owner) sums: ClientCounts,
     /// Clients whose regions the hub polls. The others ring.
     pub(in crate::queue::owner) polled: Vec<Key>,
     /// Clients that have changed since `publish`.
@@ -87,7 +87,7 @@ impl Clients {
     pub(in crate::queue::owner) fn remove(&mut self, key: Key) -> Option<QueueClient> {
         let client = self.slots.get_mut(key)?.take()?;
         self.count -= 1;
-        self.sums.subtract(&client.place.tally);
+        self.sums.subtract(&client.place.counts);
         let other = |&listed: &Key| listed != key;
         self.polled.retain(other);
         self.touched.retain(other);

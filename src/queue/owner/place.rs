@@ -10,7 +10,7 @@ use crate::queue::owner::client::QueueClient;
 /// The sums are updated whenever a client changes, so that no decision of the scheduler has to
 /// visit all clients.
 #[derive(Clone, Copy, Debug, Default)]
-pub(in crate::queue::owner) struct Tally {
+pub(in crate::queue::owner) struct ClientCounts {
     /// Items in inboxes.
     pub(in crate::queue::owner) outstanding: usize,
     /// Room that was granted and is not used yet.
@@ -44,12 +44,12 @@ pub(in crate::queue::owner) struct Tally {
     pub(in crate::queue::owner) discarding: usize,
 }
 
-impl Tally {
-    fn of(client: &QueueClient) -> Tally {
+impl ClientCounts {
+    fn of(client: &QueueClient) -> ClientCounts {
         let waits = client.levels.wait_for_items();
         let idle = client.is_idle();
         let joins = client.joins();
-        Tally {
+        ClientCounts {
             outstanding: client.outstanding(),
             credits: client.credits(),
             holding: client.holds_back().into(),
@@ -68,7 +68,7 @@ impl Tally {
         }
     }
 
-    fn each(&mut self, other: &Tally, change: fn(&mut usize, usize)) {
+    fn each(&mut self, other: &ClientCounts, change: fn(&mut usize, usize)) {
         change(&mut self.outstanding, other.outstanding);
         change(&mut self.credits, other.credits);
         change(&mut self.holding, other.holding);
@@ -86,11 +86,11 @@ impl Tally {
         change(&mut self.discarding, other.discarding);
     }
 
-    pub(in crate::queue::owner) fn add(&mut self, other: &Tally) {
+    pub(in crate::queue::owner) fn add(&mut self, other: &ClientCounts) {
         self.each(other, |sum, part| *sum += part);
     }
 
-    pub(in crate::queue::owner) fn subtract(&mut self, other: &Tally) {
+    pub(in crate::queue::owner) fn subtract(&mut self, other: &ClientCounts) {
         self.each(other, |sum, part| *sum -= part);
     }
 }
@@ -99,7 +99,7 @@ impl Tally {
 /// it is on.
 #[derive(Debug)]
 pub(in crate::queue::owner) struct Place {
-    pub(in crate::queue::owner) tally: Tally,
+    pub(in crate::queue::owner) counts: ClientCounts,
     pub(in crate::queue::owner) polled: bool,
     pub(in crate::queue::owner) touched: bool,
     pub(in crate::queue::owner) getter: bool,
@@ -120,7 +120,7 @@ pub(in crate::queue::owner) struct Place {
 impl Place {
     pub(in crate::queue::owner) fn new(now: Instant) -> Place {
         Place {
-            tally: Tally::default(),
+            counts: ClientCounts::default(),
             polled: false,
             touched: false,
             getter: false,
@@ -135,10 +135,10 @@ impl Place {
         }
     }
 
-    pub(in crate::queue::owner) fn recount(client: &mut QueueClient, sums: &mut Tally) {
-        let tally = Tally::of(client);
-        sums.subtract(&client.place.tally);
-        sums.add(&tally);
-        client.place.tally = tally;
+    pub(in crate::queue::owner) fn recount(client: &mut QueueClient, sums: &mut ClientCounts) {
+        let counts = ClientCounts::of(client);
+        sums.subtract(&client.place.counts);
+        sums.add(&counts);
+        client.place.counts = counts;
     }
 }

@@ -17,7 +17,7 @@ const CONTROL: usize = FDS_MAX / 2 + 64;
 const SCM_PIDFD: libc::c_int = 4;
 
 /// The next packet.
-pub(super) struct Peeked {
+pub(super) struct PeekedPacket {
     pub(super) length: usize,
     pub(super) fds: Vec<OwnedFd>,
     /// Some of its descriptors found no room.
@@ -30,7 +30,7 @@ pub(super) fn peek_with_descriptors(
     socket: BorrowedFd<'_>,
     begin: &mut [u8],
     waits: bool,
-) -> Result<Peeked, Errno> {
+) -> Result<PeekedPacket, Errno> {
     let mut control = [MaybeUninit::<u64>::uninit(); CONTROL];
     let mut part = libc::iovec { iov_base: begin.as_mut_ptr().cast(), iov_len: begin.len() };
     // SAFETY: a plain struct, for which zeroes are valid.
@@ -78,7 +78,7 @@ pub(super) fn peek_with_descriptors(
         // SAFETY: `header` is one of this message's.
         header = unsafe { libc::CMSG_NXTHDR(&raw const message, header) };
     }
-    Ok(Peeked { length, fds, is_cut: message.msg_flags & libc::MSG_CTRUNC != 0 })
+    Ok(PeekedPacket { length, fds, is_cut: message.msg_flags & libc::MSG_CTRUNC != 0 })
 }
 
 /// Has peeks begin with the first packet, whatever another process has set.
