@@ -341,7 +341,10 @@ fn process_vm(target: &Target, call: libc::c_long) -> Outcome {
     let there = libc::iovec { iov_base: target.address as *mut c_void, iov_len: 8 };
     // SAFETY: the kernel reads or writes 8 bytes here. There they are a number that the test does
     // not use.
-    of_call(unsafe { libc::syscall(call, target.parent, &here, 1, &there, 1, 0) })
+    of_call(unsafe {
+        // The last one is on the stack, where only a whole word is all zeroes.
+        libc::syscall(call, target.parent, &here, 1_usize, &there, 1_usize, 0_usize)
+    })
 }
 
 fn execute(program: &str) -> Outcome {
