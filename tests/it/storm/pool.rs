@@ -34,10 +34,29 @@ fn work(history: PathBuf, id: u64, payload: Vec<u8>) -> (u64, Vec<u8>) {
     (id, payload)
 }
 
+/// Waits until some tasks have ended since `ended` had, and returns how many have by now.
+fn work_goes_on(pool: &Pool, ended: u64, random: &mut Random) -> u64 {
+    let wanted = ended + random.below(100);
+    let deadline = Instant::now() + LONG;
+    loop {
+        let stats = pool.stats();
+        if stats.done + stats.failed >= wanted {
+            return stats.done + stats.failed;
+        }
+        assert!(Instant::now() < deadline, "no task ends: {stats:?}");
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
 /// Kills and suspends workers of the pool.
 fn strike(pool: &Pool, random: &mut Random) {
-    let mut kills = 0;
+    let (mut kills, mut ended) = (0, 0);
     while kills < storm_kills() {
+        // Workers would die faster than a busy machine starts them, and no task would end, if each
+        // kill came after a time.
+        if random.below(4) > 0 {
+            ended = work_goes_on(pool, ended, random);
+        }
         random.sleep(10_000);
         let pids = pool.pids();
         if pids.is_empty() {

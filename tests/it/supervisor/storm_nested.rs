@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use offspring::ActorRef;
 use offspring::supervisor::{ChildSpec, Restart, Strategy, Supervisor};
 
-use super::storm::{Expected, PATIENCE, predict, settled, suspend_one};
-use super::{Child, Order, Stage, kill, spec};
+use super::storm::{Expected, PATIENCE, patient_spec, predict, settled, suspend_one};
+use super::{Child, Order, Stage, kill};
 use crate::support::{Random, storm_kills};
 
 const OUTER: [(&str, Restart); 3] =
@@ -46,7 +46,7 @@ struct Tree {
 impl Tree {
     fn grow(strategy: Strategy, inner_strategy: Strategy, gives_up: bool) -> Tree {
         let stage = Stage::new();
-        let inner = INNER.map(|(id, restart)| spec(&stage, id, restart));
+        let inner = INNER.map(|(id, restart)| patient_spec(&stage, id, restart));
         let inner = Supervisor::builder()
             .strategy(inner_strategy)
             .intensity(if gives_up { 0 } else { usize::MAX })
@@ -54,9 +54,9 @@ impl Tree {
         let supervisor = Supervisor::builder()
             .strategy(strategy)
             .intensity(usize::MAX)
-            .child(spec(&stage, "a", Restart::Permanent))
+            .child(patient_spec(&stage, "a", Restart::Permanent))
             .child(ChildSpec::supervisor("inner", inner))
-            .child(spec(&stage, "z", Restart::Transient))
+            .child(patient_spec(&stage, "z", Restart::Transient))
             .start()
             .unwrap();
         Tree {
