@@ -30,6 +30,10 @@ pub(crate) fn stack_address() -> usize {
 }
 
 fn stack() -> Option<Range<usize>> {
+    // Miri has no stack in memory.
+    if cfg!(miri) {
+        return None;
+    }
     let mut attributes = MaybeUninit::<libc::pthread_attr_t>::uninit();
     let (mut lowest, mut size) = (std::ptr::null_mut(), 0);
     // SAFETY: the first call initializes the attributes, or fails. The others get what it
@@ -51,6 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[cfg_attr(miri, ignore = "has no stack")]
     fn a_thread_has_what_it_was_given_less_what_it_used() {
         let threads = std::thread::Builder::new().stack_size(1 << 20);
         let left = threads.spawn(|| (stack_left(), stack_left())).unwrap();
