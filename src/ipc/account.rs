@@ -54,8 +54,11 @@ impl Account {
 
     /// Returns whether the account holds more than any honest client leaves: a full account, and
     /// the parcels that were unread when the client's process ended.
+    ///
+    /// At most another quarter of the descriptors, so that enough remain to read the rest and to end
+    /// the session, which may be what keeps the others.
     pub(crate) fn is_overdrawn(&self) -> bool {
-        self.has(LEFT_UNREAD)
+        self.has(LEFT_UNREAD.min(sys::descriptors_max() / 4))
     }
 
     /// The limit of this process may change at any time, so this asks for it, but only if it may

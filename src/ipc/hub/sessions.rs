@@ -92,8 +92,7 @@ pub(in crate::ipc::hub) struct ServedSession {
     /// The id under which its process is watched.
     process: u64,
     process_ended: bool,
-    /// The number of its process, if this namespace shows it, and what is kept for that.
-    pid: Option<i32>,
+    /// What is kept for its process.
     account: Arc<Account>,
     _charge: Charge,
     /// The messages to the client that could not be sent yet.
@@ -237,21 +236,13 @@ impl HubThread {
             }
             ProcessRole::Client(id) => {
                 if let Some(session) = self.over.remove(&id) {
-                    self.forget_account(session.pid);
                     session.end();
                 } else if let Some(session) = self.sessions.get_mut(&id) {
                     session.process_ended = true;
-                    let pid = session.pid;
-                    self.forget_account(pid);
                     self.read_last(id);
                 }
             }
         }
-    }
-
-    /// Called when a process has ended: its pid may soon belong to another process.
-    fn forget_account(&mut self, pid: Option<i32>) {
-        pid.and_then(|pid| self.accounts.remove(&pid));
     }
 
     /// Reads what an ended process left in its channel, and ends the session. If this process has
@@ -363,7 +354,6 @@ impl HubThread {
             next_number: 0,
             process,
             process_ended: false,
-            pid,
             account,
             _charge: charge,
             untold: VecDeque::new(),
