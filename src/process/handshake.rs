@@ -120,6 +120,18 @@ pub(super) enum ChildMessage {
     Failed(#[serde(deserialize_with = "printable::deserialize_text")] String),
     /// The worker's value does not decode.
     BadValue(#[serde(deserialize_with = "printable::deserialize_text")] String),
+    /// `run` begins.
+    Started,
+    /// Sent at any time, even before `run`. Their number is limited, so that they fit the buffer.
+    Panicked { in_run: bool, report: PanicReport },
+    /// The output of `run`, which follows, is the `Err` of a `Result`.
+    ReturnsErr,
+    /// The output of `run`.
+    Returned(Vec<u8>),
+    /// `run` returned; its output is in the channel that comes with this message.
+    ReturnedParcel,
+    /// `run` returned a value that does not encode, or cannot be sent.
+    Unsendable(#[serde(deserialize_with = "printable::deserialize_text")] String),
     /// The kernel lacks a part of the sandbox.
     #[cfg(feature = "sandbox")]
     NoSandbox {
@@ -134,18 +146,6 @@ pub(super) enum ChildMessage {
     /// bytes that were prepared before.
     #[cfg(feature = "sandbox")]
     Forbidden([u8; 4]),
-    /// `run` begins.
-    Started,
-    /// Sent at any time, even before `run`. Their number is limited, so that they fit the buffer.
-    Panicked { in_run: bool, report: PanicReport },
-    /// The output of `run`, which follows, is the `Err` of a `Result`.
-    ReturnsErr,
-    /// The output of `run`.
-    Returned(Vec<u8>),
-    /// `run` returned; its output is in the channel that comes with this message.
-    ReturnedParcel,
-    /// `run` returned a value that does not encode, or cannot be sent.
-    Unsendable(#[serde(deserialize_with = "printable::deserialize_text")] String),
 }
 
 impl ChildMessage {
