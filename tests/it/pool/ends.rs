@@ -341,9 +341,12 @@ fn check(seed: u64, chronicle: &str, outcomes: &[(u64, bool, Result<u64, TaskErr
         assert!(begun <= 1 && ended <= begun, "{case}");
         match outcome {
             Ok(output) => assert!(output == id && ended == 1, "{case}"),
-            Err(TaskError::TimeLimit { .. }) => assert_eq!(begun, 1, "{case}"),
+            // On a busy machine the time can be over before the task has written its first line.
             Err(
-                TaskError::Died { .. } | TaskError::Cancelled { .. } | TaskError::Stopped { .. },
+                TaskError::TimeLimit { .. }
+                | TaskError::Died { .. }
+                | TaskError::Cancelled { .. }
+                | TaskError::Stopped { .. },
             ) => {}
             Err(_) => panic!("{case}"),
         }

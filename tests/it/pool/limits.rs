@@ -50,8 +50,8 @@ fn a_task_over_its_time_is_ended_and_the_next_runs_elsewhere() {
 
 #[offspring::test(timeout = "60s")]
 fn many_tasks_that_are_in_time_outlast_the_limit() {
-    let pool = Pool::builder().workers(1).task_timeout(Duration::from_millis(300)).build().unwrap();
-    let outputs = pool.map(0..30, |_| sleep_for::new(Duration::from_millis(20)));
+    let pool = Pool::builder().workers(1).task_timeout(Duration::from_secs(2)).build().unwrap();
+    let outputs = pool.map(0..30, |_| sleep_for::new(Duration::from_millis(100)));
     assert_eq!(outputs.map(Result::unwrap).sum::<u64>(), 30);
 }
 

@@ -11,14 +11,14 @@ use offspring::{Pool, Sender, channel};
 fn hoard(release: Event) -> u32 {
     // The first wait needs some for itself.
     let _ = release.wait_timeout(Duration::from_millis(200));
+    let (full, is_full) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
         let hoard: Vec<File> = std::iter::from_fn(|| File::open("/dev/null").ok()).collect();
+        full.send(()).unwrap();
         release.wait().unwrap();
         drop(hoard);
     });
-    while File::open("/dev/null").is_ok() {
-        std::thread::yield_now();
-    }
+    is_full.recv().unwrap();
     std::process::id()
 }
 
