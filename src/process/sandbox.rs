@@ -30,30 +30,31 @@ use crate::sys::{SandboxLimit, SandboxPlan};
 /// root may do: its files are those that root owns, or that all can use.
 ///
 /// A panic is reported with its backtrace if `RUST_BACKTRACE` is set: the debug information is read
-/// before the sandbox is put on, which makes the start slower. The zone of local time is UTC, and names of hosts are not resolved,
-/// unless the files for that can be read.
+/// before the sandbox is put on, which makes the start slower. Local time is UTC, and names of hosts
+/// are not resolved, unless the files for that can be read.
 ///
 /// [Security](crate::guide::security) says what this keeps a hostile worker from, and what not.
 ///
 /// ```
-/// use std::io::ErrorKind;
+/// use std::io::ErrorKind::PermissionDenied;
+///
 /// use offspring::ProcessBuilder;
 /// use offspring::channel::Sender;
 /// use offspring::process::Sandbox;
 ///
 /// #[offspring::worker]
-/// fn parse(text: String, lengths: Sender<usize>) -> Option<ErrorKind> {
+/// fn is_confined(text: String, lengths: Sender<usize>) -> bool {
 ///     lengths.send(text.len()).unwrap(); // a handle of its fields
-///     std::fs::read("/etc/passwd").err().map(|error| error.kind())
+///     std::fs::read("/etc/passwd").is_err_and(|error| error.kind() == PermissionDenied)
 /// }
 ///
 /// #[offspring::main]
 /// fn main() -> Result<(), Box<dyn std::error::Error>> {
 ///     let (lengths, results) = offspring::channel()?;
 ///     let builder = ProcessBuilder::new().sandbox(Sandbox::fields_only());
-///     let parser = builder.spawn(parse::new("text".to_owned(), lengths))?;
+///     let worker = builder.spawn(is_confined::new("text".to_owned(), lengths))?;
 ///     assert_eq!(results.recv()?, 4);
-///     assert_eq!(parser.join()?, Some(ErrorKind::PermissionDenied));
+///     assert!(worker.join()?);
 ///     Ok(())
 /// }
 /// ```
