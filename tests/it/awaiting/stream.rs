@@ -286,9 +286,10 @@ fn what_does_not_decode_is_an_error_and_the_stream_continues_to_its_end() {
 
 #[offspring::worker]
 fn own_a_queue(to: Sender<Queue<u64>>) {
+    // This process keeps a handle: without it, the queue would be abandoned before the owner dies.
     let queue = Queue::unbounded().unwrap();
     queue.put(1).unwrap();
-    to.send(queue).unwrap();
+    to.send(queue.clone()).unwrap();
     loop {
         std::thread::park();
     }
