@@ -79,6 +79,22 @@ fn a_client_that_puts_more_than_it_has_room_for_loses_its_session() {
 }
 
 #[test]
+fn a_client_whose_last_words_are_invalid_leaves_nothing() {
+    let handle = new(QueueOptions { capacity: Some(3), ..QueueOptions::default() });
+    let owner = owner_of(&handle);
+    let mut client = attach(&handle);
+    eventually("it rests", || owner.lock().polled() == 0);
+    let clients = || owner.lock().holders().len() - 1;
+    assert_eq!(clients(), 1);
+    // It was granted no room. It does not ring, so the hub reads this when the session is over.
+    client.write(Tag::Put, &[0, 1]);
+    drop(client);
+    eventually("its session is over", || clients() == 0);
+    // Nothing has the hub serve the queue again.
+    assert_eq!(owner.lock().corrupt(), 0, "its link, and with that its socket, is kept");
+}
+
+#[test]
 fn a_client_that_sends_parcels_and_no_items_loses_its_session() {
     let handle = new(QueueOptions::default());
     let mut client = attach(&handle);

@@ -183,7 +183,9 @@ impl ActorRecord {
             |subscriber| !matches!(subscriber, Subscriber::Remote { client: old, .. } if *old == client),
         );
         let status = self.state().status.clone();
-        if updates.send_timeout(self.update(status, mailbox), UPDATE_PATIENCE).is_ok() {
+        let is_final = matches!(status, ActorStatus::Down { .. });
+        if updates.send_timeout(self.update(status, mailbox), UPDATE_PATIENCE).is_ok() && !is_final
+        {
             subscribers.push(Subscriber::Remote { client, updates });
         }
     }
@@ -223,6 +225,11 @@ impl ActorRecord {
                 updates.send_timeout(self.update(status.clone(), false), UPDATE_PATIENCE).is_ok()
             }
         });
+        // That was the last update. The record stays for a while, and must not keep a descriptor
+        // for each client of an actor that is no more.
+        if matches!(status, ActorStatus::Down { .. }) {
+            subscribers.clear();
+        }
         // Wakers and the logger are user code, which must not run under the lock. A waker that runs
         // late finds the newest status, so the order of updates is kept.
         drop(subscribers);
@@ -405,5 +412,32 @@ impl fmt::Debug for ActorRecord {
             .field("key", &self.key)
             .field("name", &self.name)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::channel::{RecvTimeoutError, channel};
+
+    #[test]
+    fn who_follows_an_actor_that_is_down_costs_nothing() {
+        let record = ActorRecord::new(ActorKey { host: 1, number: 2 }, "gone", 1).unwrap();
+        let (updates, early) = channel().unwrap();
+        record.subscribe_remote(1, updates, false);
+        record.publish(ActorStatus::Down { generation: 0, reason: DownReason::Normal });
+        let (updates, late) = channel().unwrap();
+        record.subscribe_remote(2, updates, false);
+        for heard in [early, late] {
+            let mut last = None;
+            let end = loop {
+                match heard.recv_timeout(Duration::from_secs(10)) {
+                    Ok(update) => last = Some(update.status),
+                    Err(end) => break end,
+                }
+            };
+            assert!(matches!(last, Some(ActorStatus::Down { .. })), "{last:?}");
+            assert!(matches!(end, RecvTimeoutError::Disconnected), "its sender is kept: {end:?}");
+        }
     }
 }

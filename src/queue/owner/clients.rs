@@ -6,10 +6,9 @@
 //! longer belongs on a list is dropped from it when its turn comes.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::sync::Arc;
 use std::time::Instant;
 
-use crate::ipc::hub::{ClientLink, Tick};
+use crate::ipc::hub::Tick;
 use crate::queue::owner::client::{QueueClient, STALLED};
 use crate::queue::owner::ledger::Ledger;
 use crate::queue::owner::place::{ClientCounts, Place};
@@ -44,7 +43,7 @@ pub(in crate::queue::owner) struct Clients {
     stuck: Vec<Key>,
     /// Those that have written something that no correct client writes, until the hub ends their
     /// sessions.
-    pub(in crate::queue::owner) corrupt: Vec<Arc<ClientLink>>,
+    pub(in crate::queue::owner) corrupt: Vec<Key>,
 }
 
 impl Clients {
@@ -97,6 +96,7 @@ impl Clients {
         self.creditors.retain(other);
         self.holders.retain(|(_, listed)| other(listed));
         self.stuck.retain(other);
+        self.corrupt.retain(other);
         Some(*client)
     }
 
@@ -180,7 +180,7 @@ impl Clients {
             }
             Err(_) => {
                 client.place.corrupt = true;
-                self.corrupt.push(client.link());
+                self.corrupt.push(key);
             }
         }
         self.enlist(key);
@@ -191,8 +191,7 @@ impl Clients {
     pub(in crate::queue::owner) fn check_unmatched(&mut self, key: Key, most: usize) {
         let Some(client) = self.get_mut(key) else { return };
         if client.unmatched() > most && !std::mem::replace(&mut client.place.corrupt, true) {
-            let link = client.link();
-            self.corrupt.push(link);
+            self.corrupt.push(key);
         }
     }
 

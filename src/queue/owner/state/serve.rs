@@ -113,6 +113,12 @@ impl QueueState {
         self.clients.polled.len()
     }
 
+    /// Returns the number of clients whose sessions the hub still has to end.
+    #[cfg(test)]
+    pub(in crate::queue) fn corrupt(&self) -> usize {
+        self.clients.corrupt.len()
+    }
+
     /// Makes the queue active. Returns whether it was inactive.
     pub(in crate::queue) fn activate(&mut self) -> bool {
         !std::mem::replace(&mut self.active, true)
@@ -122,7 +128,11 @@ impl QueueState {
     pub(in crate::queue) fn deactivate(&mut self) -> Vec<Arc<ClientLink>> {
         self.active = false;
         let polled = std::mem::take(&mut self.clients.polled);
-        polled.into_iter().filter_map(|key| Some(self.clients.get(key)?.link())).collect()
+        self.links(polled)
+    }
+
+    fn links(&self, keys: Vec<Key>) -> Vec<Arc<ClientLink>> {
+        keys.into_iter().filter_map(|key| Some(self.clients.get(key)?.link())).collect()
     }
 
     /// Reads what the polled clients have written, and schedules if there was anything. Clients
@@ -162,6 +172,7 @@ impl QueueState {
         let again = again.filter(|_| !self.active);
         self.timer = again.or(self.timer);
         let corrupt = std::mem::take(&mut self.clients.corrupt);
+        let corrupt = self.links(corrupt);
         Served { busy, is_active: self.active, again, corrupt }
     }
 
