@@ -53,7 +53,21 @@ pub(crate) fn is_running(pid: u32) -> bool {
     })
 }
 
-/// Sends a signal, such as `STOP`.
+/// Suspends a process, and returns when none of its threads runs. The signal alone does not suffice:
+/// its other threads run on until the one that receives it gets a processor.
+pub(crate) fn suspend(pid: u32) {
+    signal(pid, "STOP");
+    let is_stopped = |thread: fs::DirEntry| {
+        let stat = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T'))
+    };
+    eventually("all of its threads are stopped", || {
+        let mut threads = fs::read_dir(format!("/proc/{pid}/task")).expect("it is there");
+        threads.all(|thread| is_stopped(thread.unwrap()))
+    });
+}
+
+/// Sends a signal, such as `CONT`.
 pub(crate) fn signal(pid: u32, signal: &str) {
     let sent =
         std::process::Command::new("kill").args([&format!("-{signal}"), &pid.to_string()]).status();

@@ -10,9 +10,8 @@ use offspring::sync::{Barrier, Event};
 use offspring::{ExitReason, ProcessBuilder, Queue, Selector, Waitable};
 
 use super::{Counter, LONG, Message, Reply, SHORT, Setup};
-use crate::process::signals::stop_process;
 use crate::process::stage::{binary, inner_program, is_inner};
-use crate::support::{eventually, signal};
+use crate::support::{eventually, signal, suspend};
 
 #[offspring::worker]
 fn use_it(counter: ActorRef<Counter>) -> (u64, u64, String) {
@@ -127,7 +126,7 @@ fn the_name_of_an_actor_whose_host_was_killed_is_free() {
 fn register_in_vain(main: u32, errors: Queue<String>) {
     // It has asked before, so that the request is sent at once.
     find::<Counter>("in vain").unwrap_err();
-    stop_process(main);
+    suspend(main);
     let start = ActorBuilder::new().register("in vain").spawn::<Counter>(Setup::default());
     signal(main, "CONT");
     errors.put(start.map(drop).unwrap_err().to_string()).unwrap();
@@ -309,7 +308,7 @@ fn linked_processes_die_together() {
 fn dropping_a_link_does_not_wait_for_an_actor_that_is_stopped() {
     let counter = spawn::<Counter>(Setup::default()).unwrap();
     let link = counter.link().unwrap();
-    stop_process(counter.pid().unwrap());
+    suspend(counter.pid().unwrap());
     // The actor takes nothing until it is killed, which happens only after this.
     drop(link);
     counter.kill();
@@ -382,7 +381,7 @@ fn no_call_waits_without_a_bound_for_a_host_that_is_stopped() {
     let addresses = Queue::unbounded().unwrap();
     let host = host::spawn(addresses.clone()).unwrap();
     let counter = addresses.get().unwrap().with_timeout(SHORT);
-    stop_process(host.pid());
+    suspend(host.pid());
     // The first calls of this process: it has to ask the host where the actor is.
     assert!(counter.call(Message::Get).unwrap_err().is_timeout());
     assert!(counter.generation().unwrap_err().is_timeout());

@@ -7,7 +7,7 @@ use offspring::supervisor::{ChildSpec, Supervisor};
 use offspring::{ExitReason, Queue, Sender, channel};
 
 use super::LONG;
-use crate::support::{eventually, signal};
+use crate::support::{eventually, signal, suspend};
 
 const TICK: Duration = Duration::from_millis(20);
 /// More intervals than a test needs to see.
@@ -164,7 +164,7 @@ fn ticks_that_a_suspended_actor_misses_are_not_made_up_for() {
     clock.every(TICK).unwrap();
     assert_eq!(heard.recv().unwrap(), "tick");
     let pid = clock.pid().unwrap();
-    signal(pid, "STOP");
+    suspend(pid);
     std::thread::sleep(TICK * MANY);
     while heard.try_recv().is_ok() {}
     signal(pid, "CONT");

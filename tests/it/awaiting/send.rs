@@ -1,12 +1,12 @@
 //! Messages sent by tasks.
 
-use std::process::Command;
 use std::time::Duration;
 
 use offspring::channel::SendError;
-use offspring::{Connection, Process, Receiver, channel, pipe};
+use offspring::{Connection, Receiver, channel, pipe};
 
 use super::{moment, on_tokio, rounds};
+use crate::support::suspend;
 
 #[offspring::worker]
 fn receive_slowly(numbers: Receiver<(u64, Vec<u8>)>) -> Vec<u64> {
@@ -45,11 +45,6 @@ fn a_future_that_is_dropped_has_sent_nothing() {
     assert_eq!(process.join().unwrap(), sent);
 }
 
-fn signal<T>(process: &Process<T>, signal: &str) {
-    let sent = Command::new("kill").args([signal, &process.pid().to_string()]).status();
-    assert!(sent.unwrap().success());
-}
-
 #[offspring::worker]
 fn echo(connection: Connection<Vec<u8>, Vec<u8>>) {
     while let Ok(message) = connection.recv() {
@@ -66,7 +61,7 @@ fn while_one_task_waits_for_a_receiver_that_is_stopped_others_run() {
     on_tokio(async {
         ours.send_async(vec![0; 10]).await.unwrap();
         assert_eq!(ours.recv_async().await.unwrap(), vec![0; 10]);
-        signal(&process, "-STOP");
+        suspend(process.pid());
         // The ring is full after some, then it waits.
         let fill = async {
             let mut sent = 0u64;

@@ -3,10 +3,10 @@
 use std::time::{Duration, Instant};
 
 use offspring::channel::{Bytes, RecvError};
-use offspring::{Process, Sender, channel};
+use offspring::{Sender, channel};
 
 use super::pattern;
-use crate::support::{eventually, open_fds};
+use crate::support::{eventually, open_fds, signal, suspend};
 
 const SIZE: usize = 300_000;
 /// Longer than any timeout here, even on a busy machine.
@@ -19,12 +19,6 @@ fn send_for_ever(sender: Sender<Bytes>) {
             return;
         }
     }
-}
-
-fn signal<T>(process: &Process<T>, signal: &str) {
-    let done =
-        std::process::Command::new("kill").args([signal, &process.pid().to_string()]).status();
-    assert!(done.unwrap().success());
 }
 
 fn check(bytes: &Bytes, n: u64) {
@@ -63,7 +57,7 @@ fn a_stopped_sender_holds_up_neither_timeouts_nor_other_senders() {
     for round in 0..5u8 {
         check(&receiver.recv().unwrap(), next);
         next += 1;
-        signal(&process, "-STOP");
+        suspend(process.pid());
         let timeout = Duration::from_millis(40);
         loop {
             let before = Instant::now();
@@ -81,7 +75,7 @@ fn a_stopped_sender_holds_up_neither_timeouts_nor_other_senders() {
         }
         sender.send_bytes(&[round]).unwrap();
         assert_eq!(receiver.recv_bytes().unwrap(), [round]);
-        signal(&process, "-CONT");
+        signal(process.pid(), "CONT");
     }
     process.kill();
 }
@@ -103,7 +97,7 @@ fn a_stopped_receiver_holds_up_no_timeout_and_its_death_is_noticed() {
     let message = pattern(40 << 20, 1);
     sender.send_bytes(&message).unwrap();
     hears.recv().unwrap();
-    signal(&process, "-STOP");
+    suspend(process.pid());
     let timeout = Duration::from_millis(100);
     let took = loop {
         let before = Instant::now();

@@ -9,7 +9,7 @@ use offspring::pool::{PoolError, PoolEvent, SubmitError, TaskError};
 use offspring::{Pool, Sender, channel};
 
 use super::{eventually_sleeps, thread_id};
-use crate::support::{eventually, is_running};
+use crate::support::{eventually, is_running, suspend};
 
 #[offspring::worker]
 fn add_one(n: u64) -> u64 {
@@ -128,8 +128,7 @@ fn tasks_with_a_time_limit_do_not_wait_for_a_worker_that_is_suspended_while_idle
     let pool = Pool::builder().workers(2).task_timeout(Duration::from_secs(2)).build().unwrap();
     // Tasks go to the first worker if both are idle.
     let suspended = pool.pids()[0];
-    // SAFETY: a child of this process.
-    assert_eq!(unsafe { libc::kill(suspended as i32, libc::SIGSTOP) }, 0);
+    suspend(suspended);
     let tasks: Vec<_> = (0..3).map(|n| pool.submit(add_one::new(n)).unwrap()).collect();
     for (n, task) in tasks.into_iter().enumerate() {
         assert_eq!(task.join().unwrap(), n as u64 + 1);

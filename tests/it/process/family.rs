@@ -5,9 +5,8 @@ use std::time::{Duration, Instant};
 use offspring::{Process, ProcessBuilder, Stdio};
 use serde::{Deserialize, Serialize};
 
-use super::signals::stop_process;
 use super::stage::{FOREVER, Lines};
-use crate::support::{eventually, is_running};
+use crate::support::{eventually, is_running, suspend};
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 enum Habit {
@@ -91,7 +90,7 @@ fn a_child_ends_when_its_parent_is_terminated() {
 #[offspring::test(timeout = "20s")]
 fn a_stopped_child_ends_as_soon_as_it_is_continued_without_a_parent() {
     let (parent, grandchild) = parent_and_grandchild(Habit::Sleeps, false);
-    stop_process(grandchild);
+    suspend(grandchild);
     parent.kill();
     parent.join().unwrap_err();
     // SAFETY: a stopped process keeps its pid.
@@ -103,7 +102,7 @@ fn a_stopped_child_ends_as_soon_as_it_is_continued_without_a_parent() {
 fn a_child_that_is_stopped_ends_with_its_parent_and_need_not_be_continued() {
     for daemon in [false, true] {
         let (parent, grandchild) = parent_and_grandchild(Habit::IgnoresSignals, daemon);
-        stop_process(grandchild);
+        suspend(grandchild);
         parent.kill();
         parent.join().unwrap_err();
         gone_within(SOON, &[grandchild]);
@@ -115,7 +114,7 @@ fn a_whole_chain_that_is_stopped_ends_with_its_root() {
     let mut root = ProcessBuilder::new().stdout(Stdio::piped()).spawn(chain::new(4)).unwrap();
     let mut lines = Lines::of(&mut root);
     let pids = [0; 4].map(|_| lines.pid());
-    pids[1..].iter().for_each(|&pid| stop_process(pid));
+    pids[1..].iter().for_each(|&pid| suspend(pid));
     root.kill();
     gone_within(2 * SOON, &pids);
 }

@@ -10,8 +10,8 @@ use offspring::sync::Event;
 use offspring::unix::ProcessBuilderExt;
 use offspring::{ExitReason, Pool, Process, ProcessBuilder, Sender, Stdio, channel};
 
-use super::stage::{FOREVER, Lines, answer, sleeper, state_of};
-use crate::support::eventually;
+use super::stage::{FOREVER, Lines, answer, sleeper};
+use crate::support::{eventually, suspend};
 
 const TERMINATED: ExitReason =
     ExitReason::Killed { cause: KillCause::Terminate, signal: libc::SIGTERM };
@@ -87,19 +87,12 @@ fn a_stopped_child_can_be_terminated_and_killed() {
         [(Process::<()>::terminate as fn(&Process<()>), TERMINATED), (Process::<()>::kill, KILLED)]
     {
         let child = sleeper::spawn().unwrap();
-        stop_process(child.pid());
+        suspend(child.pid());
         let began = Instant::now();
         stop(&child);
         assert_eq!(reason_of(&child), reason);
         assert!(began.elapsed() < Duration::from_secs(2));
     }
-}
-
-/// Sends SIGSTOP, and waits until it did its work.
-pub(crate) fn stop_process(pid: u32) {
-    // SAFETY: a child that is not reaped meanwhile, or a descendant that has a parent.
-    unsafe { libc::kill(pid as i32, libc::SIGSTOP) };
-    eventually("the process is stopped", || state_of(pid).as_deref() == Some("T"));
 }
 
 /// Masks and dispositions of this process, from its own status: blocked, ignored.

@@ -84,6 +84,7 @@ fn stat(pid: u32) -> Option<Vec<String>> {
 }
 
 /// The state letter of a process; `None` if no process has this pid.
+#[cfg(feature = "failpoints")]
 pub(crate) fn state_of(pid: u32) -> Option<String> {
     stat(pid).map(|fields| fields[0].clone())
 }

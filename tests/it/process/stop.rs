@@ -9,8 +9,8 @@ use offspring::process::KillCause;
 use offspring::queue::GetTimeoutError;
 use offspring::{ExitReason, JoinableQueue, Process, ProcessBuilder, Queue, Stdio};
 
-use super::signals::stop_process;
 use super::stage::{FOREVER, Lines, sleeper};
+use crate::support::suspend;
 
 /// Longer than any test lasts.
 const PATIENT: Duration = Duration::from_secs(60);
@@ -135,7 +135,7 @@ fn after_another_grace_comes_sigkill() {
 #[offspring::test(timeout = "20s")]
 fn a_process_that_is_suspended_is_stopped_too() {
     let child = sleeper::spawn().unwrap();
-    stop_process(child.pid());
+    suspend(child.pid());
     child.request_stop(SHORT);
     assert_eq!(reason_of(&child), stopped_by(libc::SIGTERM));
 }

@@ -7,9 +7,8 @@ use offspring::process::KillCause;
 use offspring::unix::{ProcessBuilderExt, Resource};
 use offspring::{ExitReason, Process, ProcessBuilder, Stdio};
 
-use super::signals::stop_process;
 use super::stage::{FOREVER, Lines};
-use crate::support::{eventually, is_running};
+use crate::support::{eventually, is_running, suspend};
 
 /// Starts a chain of children, the last of which runs this script. All print their pids.
 #[offspring::worker]
@@ -70,7 +69,7 @@ fn terminate_tree_asks_all_of_them() {
 fn a_tree_that_stands_still_is_ended_too() {
     for end in [Process::<()>::terminate_tree as fn(&Process<()>), Process::<()>::kill_tree] {
         let (child, _, pids) = start(2, PROGRAMS, 5);
-        pids.iter().for_each(|&pid| stop_process(pid));
+        pids.iter().for_each(|&pid| suspend(pid));
         end(&child);
         child.join().unwrap_err();
         gone(&pids);

@@ -8,7 +8,7 @@ use offspring::{HandleError, JoinableQueue, Process, Queue};
 use serde::{Deserialize, Serialize};
 
 use super::{collect, produce};
-use crate::support::eventually;
+use crate::support::{eventually, signal, suspend};
 
 /// Stops a process, and kills it in the end.
 struct Stopped<T: serde::de::DeserializeOwned>(Process<T>);
@@ -21,16 +21,11 @@ impl<T: serde::de::DeserializeOwned> Stopped<T> {
     }
 
     fn stop(&self) {
-        signal(&self.0, "-STOP");
-        let stat = format!("/proc/{}/stat", self.0.pid());
-        eventually("it is stopped", || {
-            let stat = std::fs::read_to_string(&stat).unwrap();
-            stat.rsplit(") ").next().unwrap().starts_with('T')
-        });
+        suspend(self.0.pid());
     }
 
     fn resume(&self) {
-        signal(&self.0, "-CONT");
+        signal(self.0.pid(), "CONT");
     }
 }
 
@@ -38,12 +33,6 @@ impl<T: serde::de::DeserializeOwned> Drop for Stopped<T> {
     fn drop(&mut self) {
         self.0.kill();
     }
-}
-
-fn signal<T>(process: &Process<T>, signal: &str) {
-    let done =
-        std::process::Command::new("kill").args([signal, &process.pid().to_string()]).status();
-    assert!(done.unwrap().success());
 }
 
 /// What a busy machine may add. A wait for a process that is stopped would not end at all.

@@ -1,12 +1,11 @@
 //! Locking again what one holds.
 
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use offspring::sync::{Event, LockError, ReentrantMutex, TryLockError};
-use offspring::{Process, Sender, channel, wait_any};
+use offspring::{Sender, channel, wait_any};
 
-use crate::support::eventually;
+use crate::support::{signal, suspend};
 
 const LONG: Duration = Duration::from_secs(20);
 
@@ -68,11 +67,6 @@ fn own(to: Sender<ReentrantMutex<u64>>) {
     }
 }
 
-fn signal(process: &Process<()>, signal: &str) {
-    let sent = Command::new("kill").args([signal, &process.pid().to_string()]).status();
-    assert!(sent.unwrap().success());
-}
-
 #[offspring::test(timeout = "60s")]
 fn a_timeout_holds_on_first_use_while_the_owner_is_stopped() {
     let (to, locks) = channel().unwrap();
@@ -80,14 +74,12 @@ fn a_timeout_holds_on_first_use_while_the_owner_is_stopped() {
     // It is here, and not decoded: this process uses it for the first time after its owner was
     // stopped.
     wait_any(&[&locks]).unwrap();
-    signal(&owner, "-STOP");
-    let stat = format!("/proc/{}/stat", owner.pid());
-    eventually("it is stopped", || std::fs::read_to_string(&stat).unwrap().contains(") T "));
+    suspend(owner.pid());
     let lock = locks.recv().unwrap();
     let start = Instant::now();
     assert!(lock.lock_timeout(Duration::from_millis(50)).unwrap_err().is_timeout());
     assert!(start.elapsed() < Duration::from_secs(10));
-    signal(&owner, "-CONT");
+    signal(owner.pid(), "CONT");
     assert_eq!(lock.try_lock().unwrap().get(), 7);
     assert_eq!(lock.lock_timeout(LONG).unwrap().get(), 7);
     owner.kill();

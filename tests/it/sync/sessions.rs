@@ -8,7 +8,7 @@ use offspring::unix::{ProcessBuilderExt, Resource};
 use offspring::{HandleError, ProcessBuilder, Queue, Receiver, channel};
 
 use super::is_contended;
-use crate::support::{close_descriptors, eventually, open_fds, signal};
+use crate::support::{close_descriptors, eventually, open_fds, signal, suspend};
 
 const LONG: Duration = Duration::from_secs(20);
 
@@ -178,7 +178,7 @@ fn receive(
     while all.len() < count / 16 {
         all.push(receiver.recv_timeout(LONG).unwrap());
     }
-    signal(child.pid(), "STOP");
+    suspend(child.pid());
     (child, all, receiver)
 }
 
@@ -208,7 +208,7 @@ fn burst(locks: Receiver<Vec<Mutex<u64>>>, there: Event, guarded: Mutex<u64>, qu
     let guard = guarded.lock().unwrap();
     there.wait_timeout(LONG).unwrap();
     let parent = std::os::unix::process::parent_id();
-    signal(parent, "STOP");
+    suspend(parent);
     // The attachments of the locks, the ends of the attachments, and the ends of the references
     // have all arrived when the owner continues.
     for _ in 0..8 {
