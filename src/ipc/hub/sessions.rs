@@ -38,7 +38,7 @@ use crate::sys::{self, Pidfd};
 /// A channel that the hub receives from.
 pub(in crate::ipc::hub) struct HubChannel {
     pub(in crate::ipc::hub) receiver: CheckedReceiver<ToHub>,
-    pub(in crate::ipc::hub) role: Role,
+    pub(in crate::ipc::hub) kind: ChannelKind,
     /// If true, its next message was left in it because this process had no free descriptors.
     pub(in crate::ipc::hub) starved: bool,
     /// If true, the hub leaves it alone for a while.
@@ -54,15 +54,15 @@ pub(in crate::ipc::hub) struct HubChannel {
 impl HubChannel {
     pub(in crate::ipc::hub) fn new(
         receiver: CheckedReceiver<ToHub>,
-        role: Role,
+        kind: ChannelKind,
         charge: Option<Charge>,
     ) -> HubChannel {
         let (starved, deferred, called_again, was_full) = (false, false, false, false);
-        HubChannel { receiver, role, starved, deferred, called_again, was_full, _charge: charge }
+        HubChannel { receiver, kind, starved, deferred, called_again, was_full, _charge: charge }
     }
 }
 
-pub(in crate::ipc::hub) enum Role {
+pub(in crate::ipc::hub) enum ChannelKind {
     /// The in-flight reference of a handle of this object.
     InFlight(Arc<dyn SharedObject>),
     /// The session of a client with this account.
@@ -72,11 +72,11 @@ pub(in crate::ipc::hub) enum Role {
 /// A process whose end the hub waits for.
 pub(in crate::ipc::hub) struct WatchedProcess {
     pidfd: Pidfd,
-    /// Whether the process is a client, or an owner of objects that this process uses.
-    of: ProcessRole,
+    /// What the process is to this one: a client, or an owner of objects that it uses.
+    peer: WatchedPeer,
 }
 
-enum ProcessRole {
+enum WatchedPeer {
     /// The client at the other end of this session.
     Client(u64),
     /// The owner with which this process has the session.
@@ -181,15 +181,15 @@ impl HubThread {
     }
 
     pub(in crate::ipc::hub) fn channel_closed(&mut self, id: u64) {
-        let Some(HubChannel { receiver, role, .. }) = self.channels.remove(&id) else {
+        let Some(HubChannel { receiver, kind, .. }) = self.channels.remove(&id) else {
             return;
         };
         // Before the receiver closes the socket, whose number may then be reused at once.
         self.hub.poller.remove(receiver.socket());
         drop(receiver);
-        match role {
-            Role::InFlight(object) => object.count_in_flight(-1),
-            Role::Session(_) => {
+        match kind {
+            ChannelKind::InFlight(object) => object.count_in_flight(-1),
+            ChannelKind::Session(_) => {
                 if let Some(session) = self.sessions.remove(&id) {
                     failpoints::point("hub.ends");
                     self.retire(id, session);
@@ -224,17 +224,17 @@ impl HubThread {
 
     /// A process that the hub watches has ended.
     pub(in crate::ipc::hub) fn process_ended(&mut self, id: u64) {
-        let Some(WatchedProcess { pidfd, of }) = self.processes.remove(&id) else {
+        let Some(WatchedProcess { pidfd, peer }) = self.processes.remove(&id) else {
             return;
         };
         self.hub.poller.remove(&pidfd);
-        match of {
-            ProcessRole::Owner(session) => {
+        match peer {
+            WatchedPeer::Owner(session) => {
                 if let Some(session) = session.upgrade() {
                     session.owner_ended();
                 }
             }
-            ProcessRole::Client(id) => {
+            WatchedPeer::Client(id) => {
                 if let Some(session) = self.over.remove(&id) {
                     session.end();
                 } else if let Some(session) = self.sessions.get_mut(&id) {
@@ -268,7 +268,7 @@ impl HubThread {
     fn watch_client(&mut self, pidfd: Pidfd, session: u64) -> io::Result<u64> {
         let id = self.hub.next_id();
         self.hub.poller.add(&pidfd, id)?;
-        self.processes.insert(id, WatchedProcess { pidfd, of: ProcessRole::Client(session) });
+        self.processes.insert(id, WatchedProcess { pidfd, peer: WatchedPeer::Client(session) });
         Ok(id)
     }
 
@@ -279,7 +279,7 @@ impl HubThread {
         pidfd: Pidfd,
         session: Weak<dyn OwnerEnds>,
     ) {
-        self.processes.insert(id, WatchedProcess { pidfd, of: ProcessRole::Owner(session) });
+        self.processes.insert(id, WatchedProcess { pidfd, peer: WatchedPeer::Owner(session) });
     }
 
     /// Stops watching owners with which this process has no session any more.
@@ -287,7 +287,7 @@ impl HubThread {
         let poller = &self.hub.poller;
         self.processes.retain(|_, process| {
             let is_over =
-                matches!(&process.of, ProcessRole::Owner(session) if session.strong_count() == 0);
+                matches!(&process.peer, WatchedPeer::Owner(session) if session.strong_count() == 0);
             if is_over {
                 poller.remove(&process.pidfd);
             }
@@ -308,8 +308,8 @@ impl HubThread {
     }
 
     pub(in crate::ipc::hub) fn take_message(&mut self, id: u64, message: ToHub) {
-        match (self.channels.get(&id).map(|channel| &channel.role), message) {
-            (Some(Role::InFlight(_)), ToHub::Open { page, up, down, process }) => {
+        match (self.channels.get(&id).map(|channel| &channel.kind), message) {
+            (Some(ChannelKind::InFlight(_)), ToHub::Open { page, up, down, process }) => {
                 if let Err(refusal) = self.open(page, up, down.clone(), process) {
                     let why = refusal.text();
                     diagnostics::error("offspring::hub", format_args!("refused a client: {why}"));
@@ -317,7 +317,7 @@ impl HubThread {
                     let _ = wire::send(&down, &ToClient::NoSession(refusal));
                 }
             }
-            (Some(Role::Session(_)), message) => {
+            (Some(ChannelKind::Session(_)), message) => {
                 if let Err(why) = self.take_session_message(id, message) {
                     self.expel(id, why);
                 }
@@ -342,8 +342,8 @@ impl HubThread {
             return Err(Refusal::Full);
         }
         let charge = account.charge(SESSION_DESCRIPTORS);
-        let role = Role::Session(account.clone());
-        let id = self.adopt(up, role, None).ok_or(Refusal::Starved)?;
+        let kind = ChannelKind::Session(account.clone());
+        let id = self.adopt(up, kind, None).ok_or(Refusal::Starved)?;
         let Ok(process) = self.watch_client(process, id) else {
             self.channel_closed(id);
             return Err(Refusal::Starved);

@@ -12,7 +12,7 @@ use crate::ipc::hub::ToHub;
 use crate::ipc::hub::object::{SharedObject, Tick, resolve};
 use crate::ipc::hub::retry;
 use crate::ipc::hub::service::{Hub, Incoming};
-use crate::ipc::hub::sessions::{HubChannel, Role, ServedSession, WatchedProcess};
+use crate::ipc::hub::sessions::{ChannelKind, HubChannel, ServedSession, WatchedProcess};
 use crate::ipc::spin::{self, Spin};
 use crate::ipc::wire::{self, CheckedReceiver, Failure};
 use crate::sys::{Poller, lock};
@@ -212,7 +212,7 @@ impl HubThread {
     /// nothing can be added to it.
     fn is_held_back(&mut self, id: u64) -> bool {
         let Some(channel) = self.channels.get_mut(&id) else { return false };
-        let is_full = matches!(&channel.role, Role::Session(account) if account.is_full());
+        let is_full = matches!(&channel.kind, ChannelKind::Session(account) if account.is_full());
         if !is_full {
             return false;
         }
@@ -364,7 +364,7 @@ impl HubThread {
         object: Arc<dyn SharedObject>,
         charge: Option<Charge>,
     ) {
-        if self.adopt(receiver, Role::InFlight(object.clone()), charge).is_none() {
+        if self.adopt(receiver, ChannelKind::InFlight(object.clone()), charge).is_none() {
             object.count_in_flight(-1);
         }
     }
@@ -373,7 +373,7 @@ impl HubThread {
     pub(in crate::ipc::hub) fn adopt(
         &mut self,
         receiver: CheckedReceiver<ToHub>,
-        role: Role,
+        kind: ChannelKind,
         charge: Option<Charge>,
     ) -> Option<u64> {
         let id = self.hub.next_id();
@@ -381,7 +381,7 @@ impl HubThread {
             diagnostics::error("offspring::hub", format_args!("failed to add a channel: {error}"));
             return None;
         }
-        self.channels.insert(id, HubChannel::new(receiver, role, charge));
+        self.channels.insert(id, HubChannel::new(receiver, kind, charge));
         Some(id)
     }
 }
