@@ -1,6 +1,6 @@
 //! Decodes images that strangers sent, on a pool whose processes can use their tasks and nothing
-//! else. One image is a bomb, and one holds code that runs in the decoder, as images do that make
-//! use of a bug.
+//! else. One image is a bomb, and one makes the decoder run code of its own, as an image that exploits
+//! a bug does.
 
 use std::fs::File;
 use std::io::Cursor;
@@ -92,7 +92,7 @@ fn bomb() -> Result<Vec<u8>, png::EncodingError> {
     let mut file = Vec::new();
     let mut encoder = png::Encoder::new(&mut file, 100_000, 100_000);
     encoder.set_color(png::ColorType::Rgb);
-    // What is left of the file is missing; nobody gets that far.
+    // The rest of the file is missing: no decoder gets that far.
     encoder.write_header()?.write_chunk(png::chunk::IDAT, &[0x78, 0x9c])?;
     Ok(file)
 }

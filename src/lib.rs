@@ -31,6 +31,7 @@
 //! | guard a shared value, or wait for an event | [`sync`] |
 //! | share memory without copying | [`shared`] |
 //! | wait for the first of many of these | [`wait_any`], [`Selector`], [`as_completed`] |
+//! | run code that you do not trust | feature `sandbox`: a worker in a [sandbox](guide::sandbox) |
 //! | see what is running | [`tree`](tree()) |
 //!
 //! Queues use Python's verbs (`put`, `get`), channels those of Rust (`send`, `recv`).
@@ -179,11 +180,12 @@
 //! | verb | meaning |
 //! | --- | --- |
 //! | `close` | no more input; what is inside can still be taken |
-//! | `stop` | asks for an orderly end and waits for it, escalating after its grace period |
+//! | `stop` | asks for an orderly end and waits for it; the owner's `stop` kills what outlives its grace period |
 //! | `request_stop` | asks for an orderly end and returns at once |
 //! | `terminate` | sends SIGTERM and returns at once |
-//! | `kill` | sends SIGKILL |
-//! | `shutdown` | closes, then waits until accepted work is done |
+//! | `kill` | sends SIGKILL; a [`Pool`] and an [`ActorOwner`](actor::ActorOwner) also wait until the process has ended |
+//! | `cancel` | withdraws one task, map or timer and returns at once; a task that is running loses its process |
+//! | `shutdown` | closes, waits until accepted work is done, and kills what outlives its grace period |
 //! | `join` | waits for the end, and returns the result |
 //!
 //! When the program ends normally, daemons are stopped and other children are waited for. Ctrl-C at

@@ -77,7 +77,7 @@ pub fn spawn<A: Actor>(args: A::Args) -> Result<ActorOwner<ActorRef<A>>, StartEr
 /// }
 /// ```
 #[derive(Clone, Debug, Default)]
-#[must_use = "must eventually spawn an actor"]
+#[must_use = "does nothing until `spawn` is called"]
 pub struct ActorBuilder {
     name: Option<String>,
     registered: bool,

@@ -182,7 +182,7 @@ impl InboundRing {
         }
     }
 
-    /// Returns what another process needs to go on receiving from this ring.
+    /// Returns what another process needs to receive from this ring from then on.
     pub(super) fn share(&self) -> io::Result<UnmappedRing> {
         let SenderRegion { memory, room_bell, .. } = &*self.sender;
         let (region, room_bell) = (memory.memory(), room_bell.clone());

@@ -155,10 +155,9 @@ macro_rules! task_errors {
             /// Returns the last kilobyte that the task's process wrote to stderr, if it ended with the
             /// task: the message of a failed allocation or of a C library, for example.
             ///
-            /// Returns `None` if it wrote nothing, and if this process has not read it: it reads a
-            /// stderr that is [prefixed](crate::Stdio::prefixed), an option of
-            /// [`PoolBuilder::process`](crate::PoolBuilder::process). One that is inherited goes to
-            /// the terminal itself.
+            /// Returns `None` if it wrote nothing, or if its stderr does not pass through this
+            /// process. It does if it is [prefixed](crate::Stdio::prefixed), which
+            /// [`PoolBuilder::process`](crate::PoolBuilder::process) can set.
             #[must_use]
             pub fn stderr(&self) -> Option<&str> {
                 match self {

@@ -407,7 +407,7 @@ fn messages(attack: &mut Attack<'_>, random: &mut Random) -> Played {
         let _ = receiver.recv_timeout(PATIENT).map(|item: Item| item.touch());
     })?;
     attack.end(process)?;
-    // An honest sender on the same channel is still received from.
+    // Messages of an honest sender on the same channel still arrive.
     step("sends to itself");
     let until = Instant::now() + LIFE;
     let mut to_send = Some(Item { bytes: vec![42; 33], handle: None, memory: None });

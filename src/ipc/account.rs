@@ -55,14 +55,14 @@ impl Account {
     /// Returns whether the account holds more than any honest client leaves: a full account, and
     /// the parcels that were unread when the client's process ended.
     ///
-    /// At most another quarter of the descriptors, so that enough remain to read the rest and to end
-    /// the session, which may be what keeps the others.
+    /// These parcels count for at most another quarter of the descriptors. So enough remain to read the
+    /// rest and to end the session, which may free the others.
     pub(crate) fn is_overdrawn(&self) -> bool {
         self.has(LEFT_UNREAD.min(sys::descriptors_max() / 4))
     }
 
-    /// The limit of this process may change at any time, so this asks for it, but only if it may
-    /// matter.
+    /// Asks the system for the limit of this process, which may change at any time, but only if the
+    /// account is large enough for it to matter.
     fn has(&self, beyond_half: usize) -> bool {
         let open = self.descriptors.load(Ordering::Relaxed);
         open >= NEVER_FULL && open >= (sys::descriptors_max() / 2).saturating_add(beyond_half)

@@ -39,8 +39,7 @@ use crate::sys::lock;
 use crate::tally::{self, TallyKey};
 
 /// Passes all numbers to the program's recorder: see the [module](self). Without a recorder, this
-/// does nothing. It blocks for no other process, and costs a few microseconds for each pool and
-/// queue.
+/// does nothing. It waits for no other process, and takes a few microseconds for each pool and queue.
 ///
 /// ```
 /// use std::time::Duration;

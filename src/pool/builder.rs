@@ -34,7 +34,7 @@ use crate::process::{self, AtExit, ProcessBuilder, ProcessWorker};
 /// }
 /// ```
 #[derive(Debug)]
-#[must_use = "a builder does nothing until `build` is called"]
+#[must_use = "does nothing until `build` is called"]
 pub struct PoolBuilder {
     settings: Settings,
     initializer: Option<Result<Initializer, PoolError>>,

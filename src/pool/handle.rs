@@ -81,6 +81,7 @@ pub struct Pool {
 /// }
 /// ```
 #[derive(Clone, Copy, Debug, Default)]
+#[must_use = "pass it to `Pool::submit_with`"]
 pub struct TaskOptions {
     task_timeout: Option<Duration>,
     retries: Option<u32>,
@@ -88,14 +89,12 @@ pub struct TaskOptions {
 
 impl TaskOptions {
     /// Creates options that change none of the pool's defaults.
-    #[must_use]
     pub fn new() -> TaskOptions {
         TaskOptions::default()
     }
 
     /// Sets how long the task may run. Default: that of
     /// [`PoolBuilder::task_timeout`](crate::PoolBuilder::task_timeout).
-    #[must_use]
     pub fn task_timeout(mut self, limit: Duration) -> TaskOptions {
         self.task_timeout = Some(limit);
         self
@@ -103,7 +102,6 @@ impl TaskOptions {
 
     /// Sets how many times the task is run again if its process ends while it runs. Default: that
     /// of [`PoolBuilder::retries`](crate::PoolBuilder::retries).
-    #[must_use]
     pub fn retries(mut self, retries: u32) -> TaskOptions {
         self.retries = Some(retries);
         self

@@ -137,7 +137,7 @@ const BATCH_MAX: u64 = 1024;
 pub(super) struct MapState<'p, I, F, W> {
     pool: &'p Pool,
     spec: TaskSpec,
-    /// Why no input can become a task, if that is so.
+    /// If no input can become a task, the reason.
     unknown: Option<EncodeError>,
     inputs: Option<I>,
     make: F,

@@ -69,7 +69,7 @@ const NAME_MAX: usize = 200;
 /// }
 /// ```
 #[derive(Debug, Default)]
-#[must_use = "must eventually spawn a worker"]
+#[must_use = "does nothing until `spawn` is called"]
 pub struct ProcessBuilder {
     name: Option<String>,
     daemon: Option<bool>,

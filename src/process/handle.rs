@@ -93,8 +93,8 @@ impl<T: DeserializeOwned> Process<T> {
     ///
     /// - [`JoinError::Ended`] if the process ended without returning from `run`, with the reason;
     /// - [`JoinError::Output`] if its output does not encode or decode, or could not be sent or
-    ///   copied; also if this process has too few descriptors to receive it: then a later call
-    ///   returns it;
+    ///   copied, or if this process has too few descriptors to receive it (a later call then returns
+    ///   it);
     /// - [`JoinError::Taken`] if an earlier call took the output.
     pub fn join(&self) -> Result<T, JoinError> {
         self.join_within(&Forever).map_err(WaitEnd::into_failed)

@@ -12,7 +12,7 @@ use crate::process::handle::Process;
 use crate::sys;
 
 /// The most bytes that are read after the end of a child. It is more than a pipe holds, but
-/// limited, because children of the child may go on writing for ever.
+/// limited, because children of the child may keep writing for ever.
 const LAST_MAX: usize = 1 << 20;
 
 /// The captured stdout and stderr of a process, and the result of its join.

@@ -25,9 +25,9 @@ use crate::sys::{SandboxLimit, SandboxPlan};
 /// | signals to other processes, `ptrace`, their memory | refused |
 /// | other users, namespaces, mounts, devices, keys, `bpf`, `io_uring` and all other system calls | refused |
 ///
-/// What is refused is an error of the call: `ErrorKind::PermissionDenied`, or the end of the worker
-/// with [`kill_on_violation`](Sandbox::kill_on_violation). A worker that runs as root loses what
-/// root may do: its files are those that root owns, or that all can use.
+/// A refused call returns an error, `ErrorKind::PermissionDenied`, or ends the worker with
+/// [`kill_on_violation`](Sandbox::kill_on_violation). A worker that runs as root loses root's
+/// privileges: it can only use files that root owns, or that every user can use.
 ///
 /// A panic is reported with its backtrace if `RUST_BACKTRACE` is set: the debug information is read
 /// before the sandbox is put on, which makes the start slower. Local time is UTC, and names of hosts

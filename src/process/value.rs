@@ -51,9 +51,9 @@ pub(crate) struct ValueMessage {
     raw_handles: Option<WireHandle>,
 }
 
-type Channel = (CheckedSender<ValueMessage>, CheckedReceiver<ValueMessage>);
+type ValueChannel = (CheckedSender<ValueMessage>, CheckedReceiver<ValueMessage>);
 
-fn channel() -> Result<Channel, SpawnError> {
+fn channel() -> Result<ValueChannel, SpawnError> {
     wire::channel().map_err(SpawnError::io("make a channel"))
 }
 
@@ -88,7 +88,7 @@ pub(super) fn send_inline<W: Serialize + DeserializeOwned>(
 }
 
 /// Returns a channel that contains the payloads of the spawn hooks, if there are any.
-fn hook_channel(child: &NewChild<'_>) -> Result<Option<Channel>, SpawnError> {
+fn hook_channel(child: &NewChild<'_>) -> Result<Option<ValueChannel>, SpawnError> {
     let Some(payloads) = spawn_hook::prepare(child) else {
         return Ok(None);
     };

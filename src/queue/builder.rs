@@ -23,7 +23,7 @@ use crate::queue::{JoinableQueue, Queue};
 ///     Ok(())
 /// }
 /// ```
-#[must_use = "it makes nothing until `build` is called"]
+#[must_use = "does nothing until `build` is called"]
 pub struct QueueBuilder<Q> {
     options: QueueOptions,
     queue: PhantomData<fn() -> Q>,

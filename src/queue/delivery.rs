@@ -13,7 +13,7 @@ use crate::queue::handle::Handle;
 ///
 /// In a process other than the queue's owner, `task_done` and `Drop` send a message of a few bytes.
 /// They block only while the owner process is suspended and about a thousand of these messages are
-/// waiting for it.
+/// waiting for it, and then without a limit.
 ///
 /// ```
 /// use offspring::JoinableQueue;
@@ -61,9 +61,8 @@ impl<T> Delivery<T> {
     /// Marks the item as finished: `join` does not wait for it any more, and no consumer gets it
     /// again.
     ///
-    /// Returns without waiting for the owner's answer. Outside the owner process, it blocks only if
-    /// the owner is suspended and has thousands of earlier messages of this process to read, and
-    /// then without a limit. The same holds for dropping the delivery.
+    /// Does not wait for the owner's answer. If the owner is suspended, it may block, as dropping the
+    /// delivery may: see [`Delivery`].
     pub fn task_done(mut self) {
         self.lease.open = false;
         self.lease.handle.end_lease(self.lease.number, true);

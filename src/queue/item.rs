@@ -22,7 +22,7 @@ pub(in crate::queue) enum NewItem<'a> {
 #[derive(Debug)]
 pub(in crate::queue) struct Item {
     pub(in crate::queue) payload: Payload,
-    /// How many consumers have had it and did not finish it.
+    /// How many consumers have taken it without finishing it.
     pub(in crate::queue) attempts: u32,
 }
 

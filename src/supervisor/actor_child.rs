@@ -112,8 +112,8 @@ where
 }
 
 impl<A: Actor> Drop for ActorChild<A> {
-    /// No child may outlive its supervisor, however that ended; and nobody may wait for an actor that
-    /// its supervisor never started.
+    /// No child may outlive its supervisor, however that ended, and no client may wait for an actor
+    /// that its supervisor never started.
     fn drop(&mut self) {
         if let Some((record, _)) = self.record.take() {
             record.kill();

@@ -52,8 +52,8 @@ pub(crate) fn launch<A: Actor>(
         .map_err(|cause| StartError::Spawn { actor: record.name.clone(), cause })?;
     wait_started(record, &process, &heard, options.start_timeout)?;
     let running = RunningActor::new(process, requests.clone());
-    // In this order: the thread may see the end at once, and must find the incarnation that it
-    // ends. After that, `publish_up` does nothing.
+    // Before the thread starts: it may see the end of the incarnation at once, and then takes it out
+    // of the record. If it does, `publish_up` publishes nothing.
     record.set_running(Some(running.clone()));
     follow(record, generation, running, heard, options.heartbeat, on_end).map_err(|cause| {
         let act = "start a thread";

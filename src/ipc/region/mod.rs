@@ -425,10 +425,10 @@ const HUGE: usize = 8 << 20;
 ///
 /// Any bytes must be a value of it.
 pub(crate) unsafe trait Number {
-    /// Copies the number into as many bytes.
+    /// Copies the number into `bytes`, which are as many as it has.
     fn load_bytes(&self, bytes: &mut [u8]);
 
-    /// Replaces the number by as many bytes.
+    /// Copies `bytes`, which are as many as the number has, into the number.
     fn store_bytes(&self, bytes: &[u8]);
 }
 

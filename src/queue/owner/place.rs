@@ -22,7 +22,7 @@ pub(in crate::queue::owner) struct ClientCounts {
     /// Clients that put nothing: those whose handle cannot put, and those in which a thread waits
     /// for an item and which have never put one.
     pub(in crate::queue::owner) idle: usize,
-    /// Those of the other clients in which a selector waits and which have never put an item.
+    /// Clients that are not idle and have never put an item, and in which a selector waits.
     pub(in crate::queue::owner) selecting: usize,
     /// Clients with a handle that can take items.
     pub(in crate::queue::owner) taking: usize,

@@ -58,7 +58,7 @@ pub(in crate::queue) struct ClientRules {
     pub(in crate::queue) joinable: bool,
     /// It may put no more than it was granted room for.
     pub(in crate::queue) bounded: bool,
-    /// If its role may close and join the queue, so may it.
+    /// It may close and join the queue, if its role may.
     pub(in crate::queue) closes: bool,
 }
 

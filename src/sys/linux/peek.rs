@@ -1,8 +1,8 @@
-//! Looking at the next packet of a socket, whose options another process may change.
+//! Peeks at the next packet of a socket, whose options another process may change.
 //!
 //! A process that sends the receiving end of a channel keeps a descriptor of the same socket, and
-//! can set any option of it at any time: that packets come with what nobody asked for (`SO_PASSCRED`,
-//! `SO_PASSSEC`, `SO_PASSPIDFD`), or that peeks skip the first packets (`SO_PEEK_OFF`).
+//! can set any option of it at any time. Some options add data to each packet (`SO_PASSCRED`,
+//! `SO_PASSSEC`, `SO_PASSPIDFD`); one lets peeks skip the first packets (`SO_PEEK_OFF`).
 
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -11,7 +11,7 @@ use rustix::io::Errno;
 
 /// The most descriptors that the system sends with one packet (`SCM_MAX_FD`).
 const FDS_MAX: usize = 253;
-/// Room for that many, and for some of what nobody asked for: words, aligned as a header has to be.
+/// Room for that many, and for some added data: words, aligned as a header has to be.
 const CONTROL: usize = FDS_MAX / 2 + 64;
 /// A descriptor of the packet's sender, which the system adds after the sender's own descriptors.
 const SCM_PIDFD: libc::c_int = 4;
@@ -69,7 +69,7 @@ pub(super) fn peek_with_descriptors(
                 }
                 // SAFETY: the system has just opened it for this process, which owns it.
                 let fd = unsafe { OwnedFd::from_raw_fd(number) };
-                // One that nobody asked for is closed.
+                // A descriptor that an option added is closed.
                 if cmsg_type == libc::SCM_RIGHTS {
                     fds.push(fd);
                 }

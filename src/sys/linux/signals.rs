@@ -74,9 +74,9 @@ fn shrug_off_interrupts() {
 
 extern "C" fn nothing(_: libc::c_int, _: *mut libc::siginfo_t, _: *mut libc::c_void) {}
 
-/// Gives SIGINT and SIGTERM their default back, at the end of a program that handled them: it may
+/// Sets SIGINT and SIGTERM back to their default, at the end of a program that handled them: it may
 /// have to wait, on the very thread that its handler wakes. A worker that leaves these signals to
-/// its parent goes on doing so.
+/// its parent still does.
 pub(crate) fn stop_handling_interrupts() {
     for signal in [libc::SIGINT, libc::SIGTERM] {
         // SAFETY: reads a disposition into plain data, and sets the default in place of a handler.

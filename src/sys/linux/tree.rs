@@ -144,7 +144,7 @@ fn stands_still(pid: i32) -> bool {
 
 /// Returns whether a process, which must not be reaped meanwhile, may have children.
 pub(crate) fn may_have_children(pid: u32) -> bool {
-    // What cannot be read is taken for one that has some: a system may be built without these lists.
+    // If the list cannot be read, assume that there are some: a kernel may be built without it.
     let has_some = |thread: fs::DirEntry| {
         fs::read(thread.path().join("children")).map_or(true, |children| !children.is_empty())
     };

@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use offspring::CreateError;
 use offspring::shared::AtomicI64;
 use offspring::sync::{ReleaseError, Semaphore, TimeoutError, TryError};
 
@@ -29,7 +30,7 @@ fn permits_come_and_go_and_are_bounded() {
     semaphore.release().unwrap();
     assert!(matches!(semaphore.release(), Err(ReleaseError::TooMany)));
     assert_eq!(semaphore.available(), 2);
-    assert!(Semaphore::new(0).is_err());
+    assert!(matches!(Semaphore::new(0), Err(CreateError::ZeroPermits)));
 }
 
 #[offspring::worker]

@@ -1,8 +1,8 @@
 //! The system calls that a sandboxed worker may make.
 //!
-//! A call that is not in a table fails with EPERM, or ends the worker if that was chosen. Calls
-//! that can be missing on a Linux that this crate runs on are reported as missing
-//! ([`ABSENT`]), because the C library and std then use an older call, which can be filtered.
+//! A call that is not in a table fails with EPERM, or ends the worker if its sandbox asks for that.
+//! Some calls that no filter can judge are reported as missing ([`ABSENT`]), as an older kernel would
+//! do. The C library and std then use an older call, which can be filtered.
 
 use libc::c_long;
 
@@ -17,7 +17,7 @@ pub(super) struct Allowed {
     pub(super) tcp: bool,
     /// Landlock decides which programs.
     pub(super) programs: bool,
-    /// Each stop of a call ends the worker.
+    /// A forbidden call ends the worker.
     pub(super) deadly: bool,
 }
 
@@ -115,8 +115,8 @@ pub(super) const CALLS: &[(Need, &[c_long])] = &[
         libc::SYS_accept, libc::SYS_accept4,
     ]),
     (Need::NoTcp, &[libc::SYS_sendto, libc::SYS_sendmsg, libc::SYS_sendmmsg]),
-    // The ends of its own children; it has none without programs. Descriptors of processes that it
-    // was given are looked at by the same call.
+    // The ends of its own children; it has none without programs. The same call returns the end of a
+    // process whose descriptor it was given.
     (Need::Always, &[libc::SYS_waitid]),
     // Paths.
     (Need::Paths, &[
@@ -250,8 +250,8 @@ const fn tcp_socket(family: i32, protocol: i32) -> [Arg; 3] {
     ]
 }
 
-/// `fstat` of C libraries that make it of the call for paths. The path cannot be looked at, so such
-/// a worker can learn about other files what `stat` says.
+/// `fstat` in C libraries that implement it by the call for paths. A filter cannot read the path, so
+/// a worker that may make this call can `stat` any file.
 pub(super) const STAT_OF_DESCRIPTOR: (c_long, &[Arg]) =
     (libc::SYS_newfstatat, &[Arg::Bits(3, libc::AT_EMPTY_PATH as u32, libc::AT_EMPTY_PATH as u32)]);
 
@@ -284,7 +284,7 @@ const FUTEX_WAIT: c_long = 455;
 const FUTEX_REQUEUE: c_long = 456;
 const MSEAL: c_long = 462;
 
-/// The name of a call, for a message; `None` for one that is rare.
+/// Returns the name of a call, for a message; `None` for a rare one.
 pub(crate) fn call_name(number: i32) -> Option<&'static str> {
     let number = c_long::from(number);
     NAMES.iter().chain(OLD_NAMES).find(|(known, _)| *known == number).map(|(_, name)| *name)

@@ -38,7 +38,7 @@ fn program(allowed: Allowed) -> Result<BpfProgram, BackendError> {
     }
     for (need, calls) in CALLS.iter().chain(OLD_CALLS) {
         if need.is_met(allowed) {
-            // No rules: whatever the arguments are.
+            // A call without rules is allowed with any arguments.
             rules.extend(calls.iter().map(|&call| (call, Vec::new())));
         }
     }
@@ -73,7 +73,8 @@ fn condition(argument: Arg) -> Result<SeccompCondition, BackendError> {
     }
 }
 
-/// The beginning of a program: these calls, and those that are too new, are missing.
+/// Returns the beginning of a program, which reports these calls, and those that are too new, as
+/// missing.
 fn absent_first(absent: &[c_long]) -> BpfProgram {
     const LOAD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
     const IF_FROM: u16 = (libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K) as u16;

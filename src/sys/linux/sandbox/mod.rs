@@ -1,4 +1,4 @@
-//! Giving up all rights of this process but those that it has as descriptors, and a few by name.
+//! Gives up all rights of this process except its open descriptors, and a few that are named.
 //!
 //! Two layers that do not depend on each other: Landlock, which knows paths and ports, and a filter
 //! of system calls, which knows everything else. The filter comes last, because it forbids what the
@@ -35,9 +35,9 @@ pub(crate) struct SandboxPlan {
     /// Its network is a new one, without a way out.
     pub(crate) own_network: bool,
     pub(crate) limits: Vec<SandboxLimit>,
-    /// True if it runs although the kernel lacks something.
+    /// True if the worker runs even if the kernel lacks something.
     pub(crate) best_effort: bool,
-    /// True if a forbidden call ends it.
+    /// True if a forbidden call ends the worker.
     pub(crate) deadly: bool,
 }
 
@@ -54,7 +54,7 @@ pub(crate) struct SandboxLimit {
 pub(crate) enum SandboxFailure {
     /// The kernel lacks this, for this reason.
     Missing(Protection, String),
-    /// What was asked for cannot be done anywhere.
+    /// No kernel can do what was asked for.
     Invalid(String),
 }
 
@@ -138,7 +138,8 @@ fn landlock_abi() -> Result<i32, String> {
     })
 }
 
-/// The rules of Landlock: everything that this kernel's can forbid, but for what was named.
+/// Makes the rules of Landlock: they forbid everything that this kernel's Landlock can forbid, except
+/// what the plan names.
 fn ruleset(plan: &SandboxPlan) -> Result<Option<OwnedFd>, SandboxFailure> {
     let build = || {
         let mut ruleset = Ruleset::default()
@@ -168,7 +169,7 @@ fn ruleset(plan: &SandboxPlan) -> Result<Option<OwnedFd>, SandboxFailure> {
         }
     }
     if !plan.execute.is_empty() {
-        // Programs are started with it in the place of stdin, stdout or stderr.
+        // Programs are started with it as their stdin, stdout or stderr.
         if let Ok((file, rights)) = open(Path::new("/dev/null"), AccessFs::from_all(FILES_ABI)) {
             let rights = rights & (AccessFs::ReadFile | AccessFs::WriteFile);
             ruleset = ruleset.add_rule(PathBeneath::new(file, rights)).map_err(failed)?;
@@ -177,7 +178,7 @@ fn ruleset(plan: &SandboxPlan) -> Result<Option<OwnedFd>, SandboxFailure> {
     Ok(ruleset.into())
 }
 
-/// Opens a path by name only, and returns those rights that it can have.
+/// Opens a path without access to its content, and returns those of the rights that it can have.
 fn open(path: &Path, rights: BitFlags<AccessFs>) -> io::Result<(OwnedFd, BitFlags<AccessFs>)> {
     use rustix::fs::{FileType, Mode, OFlags};
     let file = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
@@ -199,7 +200,7 @@ fn leave_network() -> io::Result<()> {
     if unshare(libc::CLONE_NEWNET).is_ok() {
         return Ok(());
     }
-    // Without the right to, it takes a user namespace in which it has that.
+    // A process that lacks the right to do this has it in a user namespace of its own.
     let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
     unshare(libc::CLONE_NEWUSER | libc::CLONE_NEWNET)?;
     fs::write("/proc/self/setgroups", "deny")?;

@@ -3,7 +3,8 @@
 //!
 //! Landlock binds the calling thread and those that it starts. The main thread of a child is the
 //! only one, unless a library has started others before `main`, or the child runs in a test
-//! harness. Those do it in the handler of a signal, as C libraries change the user of all threads.
+//! harness. Those threads bind themselves in a signal handler, which is also how C libraries change
+//! the user of all threads.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -42,7 +43,7 @@ fn bind_others() -> io::Result<()> {
     let own = unsafe { libc::gettid() };
     let mut bound = vec![own];
     // Threads that are not bound yet may start others meanwhile; those that are bound may, too, and
-    // their threads are bound from the start. So it ends once a look finds no new one.
+    // their threads are bound from the start. So it ends once a listing finds no new one.
     loop {
         let new: Vec<i32> = list()?.into_iter().filter(|thread| !bound.contains(thread)).collect();
         if new.is_empty() {
@@ -128,13 +129,13 @@ fn list() -> io::Result<Vec<i32>> {
     Ok(threads)
 }
 
-type Handler = extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void);
+type ActionHandler = extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void);
 /// What a signal does, as the kernel writes it: no system has more than these four words.
 type Action = [usize; 4];
 
-/// The action that runs a handler. The C library writes it for a signal that is its users', which
-/// then gets its own action back.
-fn action_of(handler: Handler) -> io::Result<Action> {
+/// Returns the action that runs a handler, as the C library writes it. To get it, sets it for a
+/// signal that programs may use, and then restores that signal's own action.
+fn action_of(handler: ActionHandler) -> io::Result<Action> {
     const OTHER: libc::c_int = libc::SIGSYS;
     let before = swap_action(OTHER, None)?;
     // SAFETY: plain data, whose fields are all set. Nothing sends this signal before it has its own

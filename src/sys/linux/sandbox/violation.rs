@@ -1,9 +1,9 @@
-//! The end of a worker that makes a forbidden call, if that was chosen.
+//! Ends a worker that makes a forbidden call, if its sandbox asks for that.
 //!
 //! The filter then raises SIGSYS in place of the call. The handler sends the number of the call to
 //! the parent, and lets the signal end the process. A thread that blocks the signal ends the
-//! process as well, without the report. So what a hostile worker can do is to hide which call it
-//! made, and no more.
+//! process as well, without the report. So a hostile worker can hide which call it made, and can do
+//! no more.
 
 use std::io;
 use std::os::fd::RawFd;
