@@ -593,7 +593,7 @@ mod tests {
         let (region, mut producer, mut consumer) = ring();
         let mut bytes = Vec::new();
         let mut next = 0u32;
-        for round in 0..200u32 {
+        for round in 0..rounds(2_000) {
             let count = round % 50;
             for n in 0..count {
                 assert!(producer.push(next + n, &vec![n as u8; (n as usize * 97) % 2000]).unwrap());

@@ -20,7 +20,7 @@ use crate::sync::value::{
     self, Encoded, InPlace, LockValue, Storage, lock_around_value, poison_methods,
 };
 use crate::sync::word::{self, Turns};
-use crate::sys::futex_wake_all;
+use crate::sys::{self, futex_wake_all};
 
 pub(super) const WORD: usize = 0;
 /// When a sleeper last had its turn.
@@ -276,6 +276,10 @@ impl<T: ?Sized, S: Storage<T>> DerefMut for MutexGuard<'_, T, S> {
 impl<T: ?Sized, S: Storage<T>> Drop for MutexGuard<'_, T, S> {
     #[inline]
     fn drop(&mut self) {
+        // The lock belongs to the original of a fork.
+        if sys::is_fork() {
+            return;
+        }
         value::write_back::<T, S>(self.mutex.object.value(), &mut self.view, self.was_panicking);
         self.mutex.unlock(self.me);
     }

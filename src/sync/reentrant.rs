@@ -16,6 +16,7 @@ use crate::sync::object::{ObjectHandle, Primitive, owner_answers};
 use crate::sync::poison;
 use crate::sync::value::{InPlace, LockValue, poison_methods};
 use crate::sync::word::{self, Turns};
+use crate::sys;
 
 /// The words of a mutex, and the depth.
 #[derive(Debug)]
@@ -222,6 +223,10 @@ impl<T: Pod> ReentrantMutexGuard<'_, T> {
 
 impl<T: Pod> Drop for ReentrantMutexGuard<'_, T> {
     fn drop(&mut self) {
+        // The lock belongs to the original of a fork.
+        if sys::is_fork() {
+            return;
+        }
         if std::thread::panicking() && !self.was_panicking {
             poison::by_panic(&self.mutex.object.region);
         }

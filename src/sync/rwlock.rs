@@ -38,6 +38,7 @@ use crate::sync::value::{
     self, Encoded, InPlace, LockValue, Storage, lock_around_value, poison_methods,
 };
 use crate::sync::{poison, word};
+use crate::sys;
 
 /// The sum of the read locks that processes hold in their records.
 const READERS: usize = 8;
@@ -565,6 +566,10 @@ impl<T: ?Sized, S: Storage<T>> DerefMut for RwLockWriteGuard<'_, T, S> {
 impl<T: ?Sized, S: Storage<T>> Drop for RwLockReadGuard<'_, T, S> {
     #[inline]
     fn drop(&mut self) {
+        // The lock belongs to the original of a fork.
+        if sys::is_fork() {
+            return;
+        }
         self.lock.end_read(self.me);
     }
 }
@@ -572,6 +577,10 @@ impl<T: ?Sized, S: Storage<T>> Drop for RwLockReadGuard<'_, T, S> {
 impl<T: ?Sized, S: Storage<T>> Drop for RwLockWriteGuard<'_, T, S> {
     #[inline]
     fn drop(&mut self) {
+        // The lock belongs to the original of a fork.
+        if sys::is_fork() {
+            return;
+        }
         value::write_back::<T, S>(self.lock.object.value(), &mut self.view, self.was_panicking);
         self.lock.end_write();
     }

@@ -341,7 +341,7 @@ impl Semaphore {
     /// Removes permits from this process's record. They are returned or, with `forget`, belong to
     /// no process.
     fn give_up(&self, count: u32, forget: bool) {
-        // Fails only in a fork, which has no permits.
+        // Fails only in a fork, where the permits are those of its original.
         let Ok(me) = self.object.me(&Forever) else { return };
         let object = self.object.object();
         if let Some(latch) = Latch::try_take(&object.region, me) {

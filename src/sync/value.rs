@@ -16,6 +16,7 @@ use crate::ipc::region::Region;
 use crate::ipc::wire::{self, Shape};
 use crate::sync::object::{ObjectContent, ObjectHandle, Primitive};
 use crate::sync::poison;
+use crate::sys;
 
 /// Offset, in the region of every lock, of the word with the length of an encoded value.
 const CURRENT: usize = 32;
@@ -260,6 +261,7 @@ impl<T: Serialize + DeserializeOwned + 'static> Storage<T> for Encoded {
 
     fn close(memory: ValueMemory<'_>, view: &mut DecodedView<T>) -> Result<(), EncodeError> {
         if view.changed {
+            sys::not_in_fork().map_err(|error| EncodeError::new::<T>(error.to_string()))?;
             let bytes = encode(&view.value)?;
             memory.write(&bytes).map_err(|message| EncodeError::new::<T>(message))?;
             view.changed = false;

@@ -351,7 +351,7 @@ fn descriptions_come_back() {
 #[test]
 fn changed_cut_and_random_descriptions_are_a_value_or_an_error() {
     let mut random = random(8);
-    for _ in 0..4000 {
+    for _ in 0..rounds(4000) {
         let mut bytes = describe(&shape(&mut random, 3));
         for _ in 0..=random(3) {
             let at = random(bytes.len() as u64) as usize;
