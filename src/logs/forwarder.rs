@@ -11,6 +11,7 @@ use crate::channel::{Receiver, Sender, channel};
 use crate::diagnostics;
 use crate::error::{CreateError, RecvError};
 use crate::ipc::catch::catch_panic;
+use crate::ipc::deadline::{Deadline, WaitEnd};
 use crate::ipc::wire::Retry;
 use crate::shared::AtomicU64;
 use crate::sys::{self, Service, lock};
@@ -21,9 +22,18 @@ struct Forwarder {
     sent: AtomicU64,
     dropped: AtomicU64,
     reported: Mutex<Reported>,
+    /// How often a thread has asked whether all records have been passed to the logger.
+    asked: std::sync::atomic::AtomicU64,
+    progress: Mutex<Progress>,
+    progressed: Condvar,
+}
+
+#[derive(Default)]
+struct Progress {
     /// How many of the sent records have been passed to the logger.
-    handled: Mutex<u64>,
-    progress: Condvar,
+    handled: u64,
+    /// How many of the threads that asked did so before the channel was empty.
+    answered: u64,
 }
 
 /// The last report of dropped records.
@@ -37,6 +47,10 @@ static FORWARDER: Service<Forwarder> = Service::new("offspring-logs");
 
 /// How long `join` waits while the logger makes no progress, for example because it is blocked.
 const PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long `join` waits for a logger that makes progress. What comes faster than it can be handled,
+/// from other children, does not hold up a thread for ever.
+const LONGEST: Duration = Duration::from_secs(10);
 
 /// How often dropped records are reported at most: in a flood, a report of each loss would take the
 /// logger's time from other records.
@@ -66,8 +80,9 @@ fn forwarder() -> Result<&'static Forwarder, CreateError> {
                 sent: number()?,
                 dropped: number()?,
                 reported: Mutex::default(),
-                handled: Mutex::new(0),
-                progress: Condvar::new(),
+                asked: Default::default(),
+                progress: Mutex::default(),
+                progressed: Condvar::new(),
             };
             Ok((forwarder, move |forwarder: &Forwarder| forwarder.run(&received)))
         })
@@ -75,27 +90,15 @@ fn forwarder() -> Result<&'static Forwarder, CreateError> {
 }
 
 /// Waits until the logger has handled every record that children have sent by now. Gives up on a
-/// logger that makes no progress.
+/// logger that makes no progress, and on one that is not done within [`LONGEST`].
 pub(super) fn drain(deadline: Option<Instant>) {
     let Some(forwarder) = FORWARDER.get() else {
         return;
     };
     let sent = forwarder.sent.load(Ordering::SeqCst);
-    let mut handled = lock(&forwarder.handled);
-    let mut last = *handled;
-    let mut patience = Instant::now() + PATIENCE;
-    while *handled < sent {
-        let until = deadline.map_or(patience, |deadline| deadline.min(patience));
-        if until <= Instant::now() {
-            break;
-        }
-        handled = sys::wait(&forwarder.progress, handled, Some(until));
-        if *handled != last {
-            last = *handled;
-            patience = Instant::now() + PATIENCE;
-        }
+    if lock(&forwarder.progress).handled < sent {
+        forwarder.wait_until_handled(sent, deadline);
     }
-    drop(handled);
     forwarder.report_dropped(Duration::ZERO);
 }
 
@@ -125,14 +128,52 @@ impl Forwarder {
 
     fn handled(&self) {
         self.report_dropped(REPORT_EVERY);
-        *lock(&self.handled) += 1;
-        self.progress.notify_all();
+        lock(&self.progress).handled += 1;
+        self.progressed.notify_all();
+    }
+
+    /// Waits until this many records are handled, or the channel was empty once. Every child can
+    /// write the number of sent records, so one that lies must not make others wait for records
+    /// that do not exist.
+    fn wait_until_handled(&self, sent: u64, deadline: Option<Instant>) {
+        let asked = self.asked.fetch_add(1, Ordering::SeqCst) + 1;
+        // Wakes the thread if it sleeps, which means that the channel was empty before.
+        let _ = self.records.try_send(LogMessage::UpdateLevel);
+        let begun = Instant::now();
+        let mut progress = lock(&self.progress);
+        let (mut last, mut until) = (progress.handled, begun + PATIENCE);
+        while progress.handled < sent && progress.answered < asked {
+            let end = until.min(begun + LONGEST);
+            let end = deadline.map_or(end, |deadline| deadline.min(end));
+            if end <= Instant::now() {
+                break;
+            }
+            progress = sys::wait(&self.progressed, progress, Some(end));
+            if progress.handled != last {
+                last = progress.handled;
+                until = Instant::now() + PATIENCE;
+            }
+        }
+    }
+
+    /// Receives the next message. If there is none, answers those who have asked before it waits.
+    fn next(&self, received: &Receiver<LogMessage>) -> Result<LogMessage, RecvError> {
+        let asked = self.asked.load(Ordering::SeqCst);
+        match received.recv_raw(&Deadline::now()) {
+            Ok(message) => message.decode(),
+            Err(WaitEnd::Failed(error)) => Err(error),
+            Err(WaitEnd::Timeout(_)) => {
+                lock(&self.progress).answered = asked;
+                self.progressed.notify_all();
+                received.recv()
+            }
+        }
     }
 
     fn run(&self, received: &Receiver<LogMessage>) {
         let mut retry = Retry::default();
         loop {
-            match received.recv() {
+            match self.next(received) {
                 Ok(LogMessage::UpdateLevel) => {}
                 Ok(LogMessage::Record(record)) => {
                     forward(&record);
@@ -160,4 +201,35 @@ fn forward(record: &LogRecord) {
     // If the user's logger panics, this thread must survive: it serves all children. The panic hook
     // has reported it.
     let _ = catch_panic("logger", || record.log());
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+    use crate::ProcessBuilder;
+
+    /// A process whose child has written a wrong number of records, and whose other child never
+    /// stops logging.
+    #[crate::worker(crate = crate)]
+    fn wait_for_records_that_do_not_exist() {
+        let forwarder = forwarder().unwrap();
+        forwarder.sent.store(u64::MAX / 2, Ordering::SeqCst);
+        thread::spawn(|| {
+            loop {
+                let record = LogRecord::new(&log::Record::builder().build(), "sibling", 1);
+                let _ = forwarder.records.send(LogMessage::Record(record));
+                // Less than the patience for a logger that makes no progress.
+                thread::sleep(Duration::from_millis(50));
+            }
+        });
+        drain(None);
+    }
+
+    #[crate::test(crate = crate, timeout = "60s")]
+    fn a_child_that_lies_about_its_records_keeps_no_thread_waiting() {
+        let process = ProcessBuilder::new().spawn(wait_for_records_that_do_not_exist::new());
+        process.unwrap().join().unwrap();
+    }
 }
