@@ -151,7 +151,7 @@ pub(super) fn register<A: Actor>(address: &ActorRef<A>) -> Result<(), StartError
     let actor = address.to_untyped().map_err(down)?;
     let attempt = || {
         let (name, actor) = (name(), actor.clone());
-        ask(|done| DirectoryRequest::Register { name, actor, done })
+        ask(|done| DirectoryRequest::Register { name, actor, done })?
     };
     // Even if the request failed, it may still be carried out. This one comes after it.
     let attempt = || attempt().inspect_err(|_| forget(address.name(), actor.key)).map_err(down);

@@ -261,6 +261,9 @@ pub(crate) enum ActorStatus {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct StatusUpdate {
     pub(crate) key: ActorKey,
+    /// The number under which this client has subscribed. Another host does not know it, so that
+    /// none can report on actors that are not its own.
+    pub(crate) client: u64,
     pub(crate) status: ActorStatus,
     /// In the first update only, if the client asked for it.
     pub(crate) mailbox: Option<JoinableProducer<Erased>>,
@@ -283,7 +286,8 @@ pub(crate) enum DirectoryRequest {
     Register {
         name: String,
         actor: UntypedRef,
-        done: Sender<bool>,
+        /// Whether the name was free, or why the directory takes no more names.
+        done: Sender<Result<bool, String>>,
     },
     /// Asks whether this actor is down for good.
     IsDown {

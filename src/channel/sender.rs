@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use super::{EndToken, ToReceiver};
 use crate::error::{SendError, SendTimeoutError, TrySendError};
 use crate::ipc::deadline::{Deadline, Forever, TimeLimit, WaitEnd, Waited};
 use crate::ipc::wire::{self, CheckedSender, Shape, WireHandle};
+use crate::sys;
 
 /// The sending end of a [`channel`](crate::channel()).
 ///
@@ -212,6 +214,11 @@ impl<T> Sender<T> {
     /// system.
     pub(crate) fn prepare(&self, limit: &Deadline) -> Result<(), SendTimeoutError<()>> {
         self.shared.ring(limit).map(drop).map_err(|end| timed(end, ()))
+    }
+
+    /// Returns whether the receiver is gone, without sending anything.
+    pub(crate) fn is_unheard(&self) -> bool {
+        sys::is_at_end(self.shared.to_receiver().as_fd())
     }
 
     /// The same end, for a caller that knows that its messages are of another type.

@@ -72,18 +72,7 @@ pub(super) fn sink(waits: log::LevelFilter) -> Result<LogSink, CreateError> {
 fn forwarder() -> Result<&'static Forwarder, CreateError> {
     FORWARDER
         .start(|| {
-            let (records, received) = channel().map_err(io::Error::other)?;
-            let number = || AtomicU64::new(0).map_err(io::Error::other);
-            let forwarder = Forwarder {
-                records,
-                level: number()?,
-                sent: number()?,
-                dropped: number()?,
-                reported: Mutex::default(),
-                asked: Default::default(),
-                progress: Mutex::default(),
-                progressed: Condvar::new(),
-            };
+            let (forwarder, received) = Forwarder::new()?;
             Ok((forwarder, move |forwarder: &Forwarder| forwarder.run(&received)))
         })
         .map_err(CreateError::io("start the thread for log records"))
@@ -103,6 +92,22 @@ pub(super) fn drain(deadline: Option<Instant>) {
 }
 
 impl Forwarder {
+    fn new() -> io::Result<(Forwarder, Receiver<LogMessage>)> {
+        let (records, received) = channel().map_err(io::Error::other)?;
+        let number = || AtomicU64::new(0).map_err(io::Error::other);
+        let forwarder = Forwarder {
+            records,
+            level: number()?,
+            sent: number()?,
+            dropped: number()?,
+            reported: Mutex::default(),
+            asked: Default::default(),
+            progress: Mutex::default(),
+            progressed: Condvar::new(),
+        };
+        Ok((forwarder, received))
+    }
+
     fn update_level(&self) {
         self.level.store(log::max_level() as u64, Ordering::Relaxed);
     }
@@ -205,18 +210,18 @@ fn forward(record: &LogRecord) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc;
     use std::thread;
 
     use super::*;
-    use crate::ProcessBuilder;
 
-    /// A process whose child has written a wrong number of records, and whose other child never
-    /// stops logging.
-    #[crate::worker(crate = crate)]
-    fn wait_for_records_that_do_not_exist() {
-        let forwarder = forwarder().unwrap();
-        forwarder.sent.store(u64::MAX / 2, Ordering::SeqCst);
-        thread::spawn(|| {
+    #[test]
+    fn a_child_that_lies_about_its_records_keeps_no_thread_waiting() {
+        let (forwarder, received) = Forwarder::new().unwrap();
+        let forwarder: &Forwarder = Box::leak(Box::new(forwarder));
+        thread::spawn(move || forwarder.run(&received));
+        // Another child, which never stops logging.
+        thread::spawn(move || {
             loop {
                 let record = LogRecord::new(&log::Record::builder().build(), "sibling", 1);
                 let _ = forwarder.records.send(LogMessage::Record(record));
@@ -224,12 +229,12 @@ mod tests {
                 thread::sleep(Duration::from_millis(50));
             }
         });
-        drain(None);
-    }
-
-    #[crate::test(crate = crate, timeout = "60s")]
-    fn a_child_that_lies_about_its_records_keeps_no_thread_waiting() {
-        let process = ProcessBuilder::new().spawn(wait_for_records_that_do_not_exist::new());
-        process.unwrap().join().unwrap();
+        let (done, waited) = mpsc::channel();
+        thread::spawn(move || {
+            forwarder.wait_until_handled(u64::MAX / 2, None);
+            done.send(lock(&forwarder.progress).answered).unwrap();
+        });
+        let answered = waited.recv_timeout(Duration::from_secs(60)).expect("it waits no longer");
+        assert!(answered > 0, "it was told that the channel is empty");
     }
 }

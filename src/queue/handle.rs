@@ -458,6 +458,22 @@ impl Handle {
         }
     }
 
+    /// Returns whether another process made the queue.
+    pub(in crate::queue) fn is_remote(&self) -> bool {
+        matches!(self, Handle::Remote(_))
+    }
+
+    /// Returns whether the owner is known to be gone. Asks nobody.
+    pub(in crate::queue) fn is_orphan(&self) -> bool {
+        match self {
+            Handle::Own(_) => false,
+            Handle::Remote(remote) => match remote.used() {
+                Some(attached) => attached.is_over(),
+                None => remote.handle.is_lost(),
+            },
+        }
+    }
+
     pub(in crate::queue) fn len(&self) -> Result<usize, HandleError> {
         match self {
             Handle::Own(own) => Ok(own.here()?.len()),

@@ -190,6 +190,19 @@ macro_rules! producing {
     };
 }
 
+impl<T> Producer<T> {
+    /// Returns whether another process made the queue.
+    pub(crate) fn is_remote(&self) -> bool {
+        self.queue.handle.is_remote()
+    }
+
+    /// Returns whether the owner is known to be gone. Asks nobody, unlike
+    /// [`is_closed`](Self::is_closed).
+    pub(crate) fn is_orphan(&self) -> bool {
+        self.queue.handle.is_orphan()
+    }
+}
+
 one_way!(Producer, Queue, false, Role::Producer);
 producing!(Producer, Queue);
 closing!(Producer, Queue);

@@ -12,9 +12,7 @@ use crate::actor::client::connections;
 use crate::actor::client::driver::CallDriver;
 use crate::actor::client::session::{CallSession, OpenFailure};
 use crate::actor::host::record::StatusListener;
-use crate::actor::protocol::{
-    ActorStatus, DirectoryRequest, Erased, MailboxItem, own_process_number,
-};
+use crate::actor::protocol::{ActorStatus, DirectoryRequest, Erased, MailboxItem};
 use crate::channel::Sender;
 use crate::error::{CallError, DownReason};
 use crate::ipc::deadline::Deadline;
@@ -58,7 +56,7 @@ where
                 })?;
                 let request = DirectoryRequest::Subscribe {
                     number: self.key.number,
-                    client: own_process_number(),
+                    client: connections::subscription(self.key),
                     updates,
                     mailbox: self.mailbox.get().is_none(),
                 };

@@ -16,7 +16,7 @@
 //! - `subscribers` is locked for a whole publication: the change of the state and all its updates.
 //!   So every client gets the updates in the order of the changes, and a client that subscribes
 //!   gets the current status first and no older one after it. This lock is held while updates are
-//!   sent, which takes at most [`UPDATE_PATIENCE`] for a client that does not read. `state` is not
+//!   sent, which takes at most [`UPDATE_PATIENCE`] if clients do not read. `state` is not
 //!   held then, so a thread that only reads the status never waits for a client.
 //! - A publication that may be outdated checks under `state` whether it is still true
 //!   ([`ActorRecord::publish_if`]). `Up` is true only while the incarnation runs, because its host
@@ -35,13 +35,17 @@ use crate::actor::protocol::{
 use crate::channel::Sender;
 use crate::diagnostics;
 use crate::error::{CreateError, DownReason};
+use crate::ipc::deadline::Deadline;
 use crate::process::Process;
 use crate::queue::{JoinableQueue, QueueKind};
 use crate::sys::{self, lock};
 
-/// A client that does not take an update within this time gets no more. It subscribes again when it
-/// misses them.
-const UPDATE_PATIENCE: Duration = Duration::from_millis(200);
+/// Clients that do not take an update within this time get no more. They subscribe again when they
+/// miss them.
+pub(in crate::actor) const UPDATE_PATIENCE: Duration = Duration::from_millis(200);
+
+/// The client number of listeners in this process.
+const HERE: u64 = 0;
 
 /// Called once for each incarnation that started, with its generation and how it ended.
 pub(crate) type EndHook = Box<dyn FnOnce(&Arc<ActorRecord>, u64, DownReason) + Send>;
@@ -155,9 +159,10 @@ impl ActorRecord {
         lock(&self.state)
     }
 
-    fn update(&self, status: ActorStatus, mailbox: bool) -> StatusUpdate {
+    fn update(&self, client: u64, status: ActorStatus, mailbox: bool) -> StatusUpdate {
         // A client can put into the mailbox, and nothing else.
-        StatusUpdate { key: self.key, status, mailbox: mailbox.then(|| self.mailbox.producer()) }
+        let mailbox = mailbox.then(|| self.mailbox.producer());
+        StatusUpdate { key: self.key, client, status, mailbox }
     }
 
     pub(in crate::actor) fn subscribe_local(&self, listener: &Arc<dyn StatusListener>) {
@@ -167,7 +172,7 @@ impl ActorRecord {
         );
         subscribers.push(Subscriber::Local(Arc::downgrade(listener)));
         let status = self.state().status.clone();
-        listener.update(self.update(status, true));
+        listener.update(self.update(HERE, status, true));
         drop(subscribers);
         listener.wake();
     }
@@ -177,15 +182,19 @@ impl ActorRecord {
         client: u64,
         updates: Sender<StatusUpdate>,
         mailbox: bool,
+        patience: Duration,
     ) {
         let mut subscribers = lock(&self.subscribers);
-        subscribers.retain(
-            |subscriber| !matches!(subscriber, Subscriber::Remote { client: old, .. } if *old == client),
-        );
+        // Clients that have ended, too: the next change of the status may never come, and each of
+        // them costs this process descriptors until then.
+        subscribers.retain(|subscriber| match subscriber {
+            Subscriber::Local(_) => true,
+            Subscriber::Remote { client: old, updates } => *old != client && !updates.is_unheard(),
+        });
         let status = self.state().status.clone();
         let is_final = matches!(status, ActorStatus::Down { .. });
-        if updates.send_timeout(self.update(status, mailbox), UPDATE_PATIENCE).is_ok() && !is_final
-        {
+        let update = self.update(client, status, mailbox);
+        if updates.send_timeout(update, patience).is_ok() && !is_final {
             subscribers.push(Subscriber::Remote { client, updates });
         }
     }
@@ -211,18 +220,20 @@ impl ActorRecord {
             // processes wait on.
             lost = self.mailbox.close_and_discard().unwrap_or(0);
         }
+        // For all clients together, so that many that read nothing do not add up.
+        let limit = Deadline::after(UPDATE_PATIENCE);
         let mut updated = Vec::new();
         subscribers.retain(|subscriber| match subscriber {
             Subscriber::Local(listener) => {
                 let listener = listener.upgrade();
                 let is_alive = listener.is_some();
                 updated.extend(listener.inspect(|listener| {
-                    listener.update(self.update(status.clone(), false));
+                    listener.update(self.update(HERE, status.clone(), false));
                 }));
                 is_alive
             }
-            Subscriber::Remote { updates, .. } => {
-                updates.send_timeout(self.update(status.clone(), false), UPDATE_PATIENCE).is_ok()
+            Subscriber::Remote { client, updates } => {
+                updates.send_within(self.update(*client, status.clone(), false), &limit).is_ok()
             }
         });
         // That was the last update. The record stays for a while, and must not keep a descriptor
@@ -316,7 +327,11 @@ impl ActorRecord {
 
     /// Like [`request_stop`](ActorRecord::request_stop), for threads that must not wait.
     pub(crate) fn request_stop_briefly(&self) {
-        self.request_stop(true, Instant::now().checked_add(UPDATE_PATIENCE));
+        self.request_stop_within(UPDATE_PATIENCE);
+    }
+
+    pub(in crate::actor) fn request_stop_within(&self, patience: Duration) {
+        self.request_stop(true, Instant::now().checked_add(patience));
     }
 
     pub(crate) fn kill(&self) {
@@ -424,10 +439,10 @@ mod tests {
     fn who_follows_an_actor_that_is_down_costs_nothing() {
         let record = ActorRecord::new(ActorKey { host: 1, number: 2 }, "gone", 1).unwrap();
         let (updates, early) = channel().unwrap();
-        record.subscribe_remote(1, updates, false);
+        record.subscribe_remote(1, updates, false, UPDATE_PATIENCE);
         record.publish(ActorStatus::Down { generation: 0, reason: DownReason::Normal });
         let (updates, late) = channel().unwrap();
-        record.subscribe_remote(2, updates, false);
+        record.subscribe_remote(2, updates, false, UPDATE_PATIENCE);
         for heard in [early, late] {
             let mut last = None;
             let end = loop {
@@ -439,5 +454,19 @@ mod tests {
             assert!(matches!(last, Some(ActorStatus::Down { .. })), "{last:?}");
             assert!(matches!(end, RecvTimeoutError::Disconnected), "its sender is kept: {end:?}");
         }
+    }
+
+    #[test]
+    fn who_followed_an_actor_and_has_ended_costs_nothing() {
+        let record = ActorRecord::new(ActorKey { host: 1, number: 2 }, "alive", 1).unwrap();
+        for client in 1..10 {
+            let (updates, ended) = channel().unwrap();
+            record.subscribe_remote(client, updates, true, UPDATE_PATIENCE);
+            drop(ended);
+        }
+        // The next one finds that they are gone, and is the only one left.
+        let (updates, _alive) = channel().unwrap();
+        record.subscribe_remote(10, updates, true, UPDATE_PATIENCE);
+        assert_eq!(lock(&record.subscribers).len(), 1);
     }
 }

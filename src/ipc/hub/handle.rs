@@ -9,6 +9,7 @@
 
 use std::fmt;
 use std::io;
+use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, OnceLock};
 
 use serde::{Deserialize, Serialize, de, ser};
@@ -80,6 +81,12 @@ impl<A: RemoteObject> RemoteHandle<A> {
     #[inline]
     pub(crate) fn accepted(&self) -> Option<&Arc<A>> {
         self.accepted.get().filter(|_| !sys::is_fork())
+    }
+
+    /// Returns whether this process has not used the handle, and the owner is gone. Asks nobody.
+    pub(crate) fn is_lost(&self) -> bool {
+        let opening = lock(&self.opening);
+        opening.in_flight.as_ref().is_some_and(|owner| sys::is_at_end(owner.as_fd()))
     }
 
     /// Returns the attachment. The first call opens it.

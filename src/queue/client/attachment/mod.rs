@@ -220,6 +220,13 @@ impl ParcelSink for AttachedQueue {
     }
 }
 
+impl AttachedQueue {
+    /// Returns whether this process has lost the owner.
+    pub(in crate::queue) fn is_over(&self) -> bool {
+        self.session.is_over()
+    }
+}
+
 impl Drop for AttachedQueue {
     fn drop(&mut self) {
         self.session.detach(self.number);
