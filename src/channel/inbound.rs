@@ -18,6 +18,7 @@ use crate::error::{RecvError, is_starved};
 use crate::ipc::codec::Slice;
 use crate::ipc::deadline::{Deadline, WaitEnd};
 use crate::ipc::doorbell::{self, claim};
+use crate::ipc::hub;
 use crate::ipc::link::{LinkReader, NoParcel};
 use crate::ipc::region::{AtomicU64, Reader, Region};
 use crate::ipc::ring;
@@ -46,7 +47,7 @@ impl SenderRegion {
     fn ring_if_waiting(&self) {
         if claim(self.region.atomic(WRITER_SLEEPS)) {
             // Fails only if the sender is gone. Then no sender waits.
-            let _ = wire::ring(&self.room_bell, &RoomBell);
+            let _ = hub::ring(&self.room_bell, RoomBell);
         }
     }
 }

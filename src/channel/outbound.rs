@@ -383,14 +383,9 @@ impl SenderShared {
         }
         let reader_sleeps = ring.region.atomic(READER_SLEEPS);
         if let Some(number) = doorbell::claim_number(reader_sleeps) {
-            match wire::ring(&self.to_receiver, &ToReceiver::Bell(number)) {
-                Ok(()) => {}
-                Err(Failure::Gone) => {
-                    ring.room.set_gone();
-                    return Some(Err(SendFailure::Disconnected));
-                }
-                // The message is in the ring. The next message rings.
-                Err(_) => reader_sleeps.store(number, Ordering::SeqCst),
+            if let Err(Failure::Gone) = hub::ring(&self.to_receiver, ToReceiver::Bell(number)) {
+                ring.room.set_gone();
+                return Some(Err(SendFailure::Disconnected));
             }
         }
         Some(Ok(()))

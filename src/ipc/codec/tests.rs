@@ -288,6 +288,7 @@ fn on_a_small_stack<T: Send>(run: impl FnOnce() -> T + Send) -> T {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "has no stack")]
 fn large_frames_are_an_error_before_the_stack_overflows() {
     for levels in [4, 250] {
         // The options come first, the words of the innermost structure next.
@@ -309,6 +310,7 @@ enum Branches {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "has no stack")]
 fn deep_descriptions_are_an_error_before_the_stack_overflows() {
     let deep =
         |levels| (0..levels).fold(Branches::Leaf(true), |tree, _| Branches::Branch(vec![tree]));

@@ -48,7 +48,7 @@ pub(crate) use refusal::Refusal;
 pub(crate) use region::{DOWN_RING, REGION_BYTES, UP_RING, line};
 #[cfg(test)]
 pub(crate) use service::in_flight;
-pub(crate) use service::{announce, attend, try_again};
+pub(crate) use service::{announce, attend, ring, try_again};
 pub(crate) use session::{ParcelSink, Session};
 
 use std::os::fd::OwnedFd;

@@ -4,10 +4,12 @@ use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use std::sync::{Arc, Mutex, Weak};
 
+use serde::Serialize;
+
 use crate::ipc::hub::retry::{self, Attempt};
 use crate::ipc::hub::thread::HubThread;
 use crate::ipc::hub::{HubId, ObjectKey, OwnerEnds, SharedObject, ToHub};
-use crate::ipc::wire::{self, CheckedReceiver, CheckedSender};
+use crate::ipc::wire::{self, CheckedReceiver, CheckedSender, Failure};
 use crate::sys::{self, Pidfd, Poller, Service, lock};
 
 /// What the hub's thread shares with its callers.
@@ -90,6 +92,23 @@ pub(crate) fn try_again(mut attempt: Attempt) {
                 std::thread::yield_now();
             }
         }
+    }
+}
+
+/// Sends a doorbell now or, if the system refuses it for lack of memory, as soon as it does not:
+/// the receiver may sleep, and no other doorbell may follow.
+pub(crate) fn ring<M>(sender: &CheckedSender<M>, bell: M) -> Result<(), Failure>
+where
+    M: Serialize + Send + 'static,
+{
+    match wire::ring(sender, &bell) {
+        Err(Failure::Io(_)) => {
+            let sender = sender.clone();
+            let attempt = move || !matches!(wire::ring(&sender, &bell), Err(Failure::Io(_)));
+            try_again(Box::new(attempt));
+            Ok(())
+        }
+        rung => rung,
     }
 }
 

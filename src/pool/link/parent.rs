@@ -12,6 +12,7 @@ use super::{
 };
 use crate::ipc::deadline::{Deadline, WaitEnd};
 use crate::ipc::doorbell::claim;
+use crate::ipc::hub;
 use crate::ipc::parking::{SharedReceiver, SleepFlag};
 use crate::ipc::region::{Memory, Region};
 use crate::ipc::ring::{self, CAPACITY, Corrupt, RingConsumer, RingProducer};
@@ -137,7 +138,7 @@ impl ParentEnd {
     pub(crate) fn ring(&self) {
         if claim(self.region.atomic(WORKER_SLEEPS)) {
             // A failure means that the worker is dead. Its monitor learns that from the process.
-            let _ = wire::ring(&self.to_worker, &ToWorker::Bell);
+            let _ = hub::ring(&self.to_worker, ToWorker::Bell);
         }
     }
 

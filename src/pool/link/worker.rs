@@ -12,6 +12,7 @@ use super::{
     REGION_BYTES, REPLIES_RING, ToParent, ToWorker, WORKER_SLEEPS, tag,
 };
 use crate::ipc::deadline::{Forever, WaitEnd};
+use crate::ipc::hub;
 use crate::ipc::parking::{SharedReceiver, SleepFlag};
 use crate::ipc::region::{Memory, Region};
 use crate::ipc::ring::{self, Corrupt, RingConsumer, RingProducer};
@@ -142,7 +143,7 @@ impl WorkerChannel {
             && flag.compare_exchange(sleep_mode, 0, Ordering::SeqCst, Ordering::Relaxed).is_ok()
         {
             // If the parent is gone, this process is about to be killed.
-            let _ = wire::ring(&self.to_parent, &ToParent::Bell);
+            let _ = hub::ring(&self.to_parent, ToParent::Bell);
         }
     }
 }

@@ -5,6 +5,7 @@
 //! `OFFSPRING_STARVE` set to anything runs every pair; the default is a sample.
 
 mod addresses;
+mod buffers;
 mod calls;
 mod matrix;
 mod pool;
