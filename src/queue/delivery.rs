@@ -11,9 +11,9 @@ use crate::queue::handle::Handle;
 /// queue: the next `get` takes it, or it becomes a [dead letter](crate::JoinableQueue#dead-letters)
 /// after too many deliveries. The same happens when this process dies.
 ///
-/// In a process other than the queue's owner, `task_done` and `Drop` send a message of a few bytes.
-/// They block only while the owner process is suspended and about a thousand of these messages are
-/// waiting for it, and then without a limit.
+/// In a process other than the queue's owner, both send a message of a few bytes, and do not wait for
+/// an answer. `Drop` never blocks. `task_done` blocks only while the owner process is suspended and
+/// about a thousand of these messages are waiting for it, and then without a limit.
 ///
 /// ```
 /// use offspring::JoinableQueue;
@@ -61,11 +61,11 @@ impl<T> Delivery<T> {
     /// Marks the item as finished: `join` does not wait for it any more, and no consumer gets it
     /// again.
     ///
-    /// Does not wait for the owner's answer. If the owner is suspended, it may block, as dropping the
-    /// delivery may: see [`Delivery`].
+    /// Does not wait for the owner's answer, but may block while the owner is suspended: see
+    /// [`Delivery`].
     pub fn task_done(mut self) {
         self.lease.open = false;
-        self.lease.handle.end_lease(self.lease.number, true);
+        self.lease.handle.finish(self.lease.number);
     }
 
     /// Takes the item out of the delivery. It stays unfinished until
@@ -99,7 +99,7 @@ impl<T> Deref for Delivery<T> {
 impl Drop for Lease {
     fn drop(&mut self) {
         if self.open {
-            self.handle.end_lease(self.number, false);
+            self.handle.give_back(self.number);
         }
     }
 }

@@ -376,14 +376,25 @@ impl Handle {
 
 /// Leases, and the end of a queue.
 impl Handle {
-    /// Ends the lease of an item: it is finished, or goes to the next consumer. If the owner is
-    /// gone, so is the lease.
-    pub(in crate::queue) fn end_lease(&self, lease: u64, done: bool) {
+    /// Marks a leased item as finished. If the owner is gone, so is the lease.
+    pub(in crate::queue) fn finish(&self, lease: u64) {
         match self {
-            Handle::Own(own) => own.owner().end_lease(lease, done),
+            Handle::Own(own) => own.owner().end_lease(lease, true),
             Handle::Remote(remote) => {
                 if let Some(attached) = remote.used().filter(|_| remote.facts.joinable) {
-                    let _ = attached.end_lease(lease, done);
+                    let _ = attached.finish(lease);
+                }
+            }
+        }
+    }
+
+    /// Returns a leased item, which goes to the next consumer. Never waits.
+    pub(in crate::queue) fn give_back(&self, lease: u64) {
+        match self {
+            Handle::Own(own) => own.owner().end_lease(lease, false),
+            Handle::Remote(remote) => {
+                if let Some(attached) = remote.used().filter(|_| remote.facts.joinable) {
+                    attached.give_back(lease);
                 }
             }
         }
@@ -410,8 +421,7 @@ impl Handle {
             Handle::Remote(remote) => {
                 let attached = remote.used().ok_or(TaskDoneError::TooMany)?;
                 let lease = attached.next_detached().ok_or(TaskDoneError::TooMany)?;
-                let ended = attached.end_lease(lease, true);
-                ended.map_err(|_| TaskDoneError::Disconnected)
+                attached.finish(lease).map_err(|_| TaskDoneError::Disconnected)
             }
         }
     }

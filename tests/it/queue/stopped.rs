@@ -243,6 +243,32 @@ fn deliveries_end_without_waiting_for_an_owner_that_is_stopped() {
     }
 }
 
+#[offspring::test(timeout = "120s")]
+fn dropped_deliveries_never_wait_for_an_owner_that_is_stopped() {
+    // More than the ring has room for.
+    const HELD: u64 = 20_000;
+    let (owner, all) = stopped_owner(true);
+    owner.resume();
+    all.jobs.put_all(0..HELD).unwrap();
+    let mut held = Vec::new();
+    while held.len() < HELD as usize {
+        held.extend(all.jobs.get_many(100).unwrap());
+    }
+    owner.stop();
+    // The owner reads nothing before this has ended.
+    drop(held);
+    owner.resume();
+    let mut seen = vec![0; HELD as usize];
+    for _ in 0..HELD {
+        let job = all.jobs.get().unwrap();
+        assert_eq!(job.attempt(), 2);
+        seen[*job as usize] += 1;
+        job.task_done();
+    }
+    all.jobs.join().unwrap();
+    assert!(seen.into_iter().all(|times| times == 1));
+}
+
 #[offspring::test(timeout = "60s")]
 fn a_thread_that_attaches_holds_up_no_other_threads_deadline() {
     let (owner, all) = stopped_owner(false);

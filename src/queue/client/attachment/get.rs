@@ -1,5 +1,6 @@
 //! Taking from a queue of another process.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
@@ -8,6 +9,7 @@ use crate::error::DecodeError;
 use crate::failpoints;
 use crate::ipc::block::block;
 use crate::ipc::deadline::{Deadline, Elapsed, Forever, TimeLimit, WaitEnd, Waited};
+use crate::ipc::hub;
 use crate::ipc::ring::{self, Corrupt};
 use crate::ipc::wire::{EncodedValue, Envelope};
 use crate::queue::client::driver::{Blocking, Driver};
@@ -199,13 +201,30 @@ impl AttachedQueue {
         }
     }
 
-    /// Ends the lease of an item: it is finished, or goes to the next consumer.
+    /// Marks a leased item as finished.
     ///
     /// Waits without a deadline while the outbox is full, because without this entry the item would
-    /// stay leased until this process ends. Items leave room for a thousand such entries.
-    pub(in crate::queue) fn end_lease(&self, lease: u64, done: bool) -> Result<(), QueueFailure> {
-        let tag = if done { Tag::Done } else { Tag::Back };
-        self.tell_owner(Outgoing::entry(tag, &lease.to_le_bytes()))
+    /// be delivered again when this process ends. Items leave room for a thousand such entries.
+    pub(in crate::queue) fn finish(&self, lease: u64) -> Result<(), QueueFailure> {
+        self.tell_owner(Outgoing::entry(Tag::Done, &lease.to_le_bytes()))
+    }
+
+    /// Returns a leased item, which goes to the next consumer.
+    ///
+    /// Never waits, because a drop calls it: if the outbox is full, the hub's thread of this process
+    /// writes the entry later. If this process ends before that, the item goes back all the same.
+    pub(in crate::queue) fn give_back(self: &Arc<Self>, lease: u64) {
+        let attached = self.clone();
+        let attempt = move || {
+            let lease = lease.to_le_bytes();
+            let mut entry = Outgoing::entry(Tag::Back, &lease);
+            attached.session().is_gone()
+                || attached.write(&mut entry).is_some()
+                || attached.session().check()
+        };
+        if !attempt() {
+            hub::try_again(Box::new(attempt));
+        }
     }
 
     fn tell_owner(&self, entry: Outgoing<'_>) -> Result<(), QueueFailure> {

@@ -66,7 +66,7 @@ impl AttachedQueue {
 
     /// Writes an entry if there is room in the ring now.
     #[inline]
-    fn write(&self, entry: &mut Outgoing<'_>) -> Option<Result<(), QueueFailure>> {
+    pub(super) fn write(&self, entry: &mut Outgoing<'_>) -> Option<Result<(), QueueFailure>> {
         let mut outbox = lock(&self.outbox);
         let room = entry.room();
         let pushed = match outbox.entries.room_for(room) {
