@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::process::Command;
 use std::sync::mpsc;
 use std::thread::{Scope, ScopedJoinHandle};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -41,6 +42,21 @@ pub(crate) fn spawn_asleep<'scope, T: Send + 'scope>(
     thread
 }
 
+/// Writes a shell script that can be executed.
+///
+/// Another process writes it: whatever this process forks meanwhile would hold the file open for
+/// writing, and no such file can be executed.
+pub(crate) fn write_script(path: &Path, text: &str) {
+    let write = r##"printf '#!/bin/sh\n%s\n' "$1" > "$0" && chmod 755 "$0""##;
+    let written = Command::new("sh").args(["-c", write]).arg(path).arg(text).status();
+    assert!(written.unwrap().success());
+}
+
+/// Copies a program, so that the copy can be executed: see [`write_script`].
+pub(crate) fn copy_program(from: &Path, to: &Path) {
+    assert!(Command::new("cp").arg(from).arg(to).status().unwrap().success());
+}
+
 /// The number of descriptors that this process has open.
 pub(crate) fn open_fds() -> usize {
     std::fs::read_dir("/proc/self/fd").expect("/proc is there").count() - 1
@@ -69,8 +85,7 @@ pub(crate) fn suspend(pid: u32) {
 
 /// Sends a signal, such as `CONT`.
 pub(crate) fn signal(pid: u32, signal: &str) {
-    let sent =
-        std::process::Command::new("kill").args([&format!("-{signal}"), &pid.to_string()]).status();
+    let sent = Command::new("kill").args([&format!("-{signal}"), &pid.to_string()]).status();
     assert!(sent.unwrap().success());
 }
 

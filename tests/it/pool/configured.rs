@@ -1,7 +1,6 @@
 //! The processes of a pool with options of their own.
 
 use std::collections::BTreeSet;
-use std::os::unix::fs::PermissionsExt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -153,11 +152,10 @@ fn a_start_may_take_as_long_as_is_set() {
     let directory = tempfile::tempdir().unwrap();
     let script = |name: &str, text: &str| {
         let path = directory.path().join(name);
-        std::fs::write(&path, text).unwrap();
-        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).unwrap();
+        support::write_script(&path, text);
         path
     };
-    let stuck = script("stuck", "#!/bin/sh\nexec sleep 1000\n");
+    let stuck = script("stuck", "exec sleep 1000");
     let error = Pool::builder()
         .workers(1)
         .start_timeout(Duration::from_millis(50))
@@ -169,7 +167,7 @@ fn a_start_may_take_as_long_as_is_set() {
     };
     // A start that waits for its turn is not under way: many slow ones are within a limit that
     // none of them would keep if it began with the first.
-    let slow = script("slow", "#!/bin/sh\nsleep 0.2\nexec /proc/$PPID/exe \"$@\"\n");
+    let slow = script("slow", "sleep 0.2\nexec /proc/$PPID/exe \"$@\"");
     let pool = Pool::builder()
         .workers(20)
         .process(move |slot, builder| builder.program(&slow).env("SLOT", slot.to_string()))

@@ -9,7 +9,7 @@ use offspring::{JoinError, ProcessBuilder, Queue, Stdio};
 use serde::{Deserialize, Serialize};
 
 use super::stage::{Census, answer, script};
-use crate::support::eventually;
+use crate::support::{copy_program, eventually};
 
 #[derive(Debug, Serialize, Deserialize)]
 struct Outcome {
@@ -136,7 +136,7 @@ fn start_programs() -> Vec<Result<u32, String>> {
     let directory = tempfile::tempdir_in("/tmp").unwrap();
     let own = std::env::current_exe().unwrap();
     let copy = directory.path().join("copy");
-    fs::copy(&own, &copy).unwrap();
+    copy_program(&own, &copy);
     let wrapper = script(directory.path(), &format!("exec nice '{}' \"$@\"", own.display()));
     let forking = directory.path().join("forking");
     fs::create_dir(&forking).unwrap();
@@ -150,7 +150,7 @@ fn start_programs() -> Vec<Result<u32, String>> {
     };
     // The last is this program too, but not this build: its length is another one.
     let changed = directory.path().join("changed");
-    fs::copy(&own, &changed).unwrap();
+    copy_program(&own, &changed);
     let mut file = fs::File::options().append(true).open(&changed).unwrap();
     std::io::Write::write_all(&mut file, b"x").unwrap();
     drop(file);

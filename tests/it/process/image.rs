@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
@@ -11,14 +10,14 @@ use offspring::{ProcessBuilder, ProcessWorker, SpawnError, Worker};
 use serde::{Deserialize, Serialize};
 
 use super::stage::{answer, binary, inner_program, is_inner, script, sleeper};
-use crate::support::eventually;
+use crate::support::{copy_program, eventually, write_script};
 
 /// Runs an inner program to its end, from a copy of this binary that it may do anything with.
 #[track_caller]
 fn run_copy(test: &str) {
     let directory = tempfile::tempdir().unwrap();
     let copy = directory.path().join("copy");
-    fs::copy(binary(), &copy).unwrap();
+    copy_program(&binary(), &copy);
     passes(&mut inner_program(&copy, test));
 }
 
@@ -69,8 +68,7 @@ fn inner_replace_own_file() {
     if is_inner() {
         let file = own_file();
         let new = file.with_file_name("new");
-        fs::write(&new, "#!/bin/sh\nexit 3\n").unwrap();
-        fs::set_permissions(&new, fs::Permissions::from_mode(0o755)).unwrap();
+        write_script(&new, "exit 3");
         fs::rename(new, file).unwrap();
         assert_eq!(answer::spawn().unwrap().join().unwrap(), 42);
     }

@@ -12,6 +12,7 @@ use std::process::Command;
 use offspring::ProcessBuilder;
 
 use super::stage::binary;
+use crate::support::copy_program;
 
 /// A user without processes.
 const NOBODY: u32 = 45_679;
@@ -82,7 +83,7 @@ fn public_copy() -> ([tempfile::TempDir; 2], PathBuf, PathBuf) {
     let elsewhere =
         tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir_in("/tmp")).unwrap();
     let (copy, temporary) = (directory.path().join("copy"), elsewhere.path().join("t"));
-    fs::copy(binary(), &copy).unwrap();
+    copy_program(&binary(), &copy);
     fs::create_dir(&temporary).unwrap();
     for (path, mode) in
         [(directory.path(), 0o755), (elsewhere.path(), 0o755), (&copy, 0o755), (&temporary, 0o1777)]

@@ -2,13 +2,14 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{ChildStdout, Command, Stdio};
 use std::time::Duration;
 
 use offspring::Process;
 use serde::{Deserialize, Serialize};
+
+use crate::support::write_script;
 
 /// So long that only a signal, or the end of the parent, ends it.
 pub(super) const FOREVER: Duration = Duration::from_secs(1000);
@@ -111,12 +112,10 @@ impl Lines {
     }
 }
 
-/// Writes a shell script that can be executed. For scenes in a worker: if another thread forked at
-/// this moment, the fork would hold the file open for writing, and the file could not be executed.
+/// Writes a shell script that can be executed.
 pub(super) fn script(directory: &Path, text: &str) -> PathBuf {
     let path = directory.join("program");
-    fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    write_script(&path, text);
     path
 }
 

@@ -196,6 +196,8 @@ pub(super) const ARGUMENTS: &[(Need, c_long, &[Arg])] = &[
     (Need::Always, libc::SYS_prctl, &[Arg::Is(0, libc::PR_SET_NAME as u32)]),
     (Need::Always, libc::SYS_prctl, &[Arg::Is(0, libc::PR_GET_NAME as u32)]),
     (Need::Always, libc::SYS_prctl, &[Arg::Is(0, PR_SET_VMA)]),
+    // What the kernel told this process at its start.
+    (Need::Always, libc::SYS_prctl, &[Arg::Is(0, PR_GET_AUXV)]),
     // Not those that have the kernel send signals to the process of one's choice.
     (Need::Always, libc::SYS_fcntl, &[Arg::Is(1, libc::F_DUPFD as u32)]),
     (Need::Always, libc::SYS_fcntl, &[Arg::Is(1, libc::F_DUPFD_CLOEXEC as u32)]),
@@ -276,6 +278,7 @@ const CLONE_THREAD: u32 = libc::CLONE_THREAD as u32;
 const SOCKET_KIND: u32 = 0xf;
 const MSG_FASTOPEN: u32 = 0x2000_0000;
 const PR_SET_VMA: u32 = 0x5356_4d41;
+const PR_GET_AUXV: u32 = 0x4155_5856;
 // Not in every `libc`; the same on every architecture.
 const OPENAT2: c_long = 437;
 const MAP_SHADOW_STACK: c_long = 453;
