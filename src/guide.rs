@@ -18,6 +18,9 @@ pub mod hosts {}
 #[doc = include_str!("../docs/servers.md")]
 pub mod servers {}
 
+#[doc = include_str!("../docs/cancellation.md")]
+pub mod cancellation {}
+
 #[doc = include_str!("../docs/security.md")]
 pub mod security {}
 

@@ -137,6 +137,7 @@ macro_rules! task_errors {
                     | $name::Died { pid, .. }
                     | $name::SetAside { pid, .. }
                     | $name::TimeLimit { pid, .. }
+                    | $name::OverMemory { pid, .. }
                     | $name::Value { pid, .. }
                     | $name::Output { pid, .. } => Some(*pid),
                     _ => None,
@@ -163,7 +164,8 @@ macro_rules! task_errors {
                 match self {
                     $name::Died { stderr, .. }
                     | $name::SetAside { stderr, .. }
-                    | $name::TimeLimit { stderr, .. } => {
+                    | $name::TimeLimit { stderr, .. }
+                    | $name::OverMemory { stderr, .. } => {
                         Some(stderr.as_str()).filter(|text| !text.is_empty())
                     }
                     _ => None,
@@ -284,6 +286,25 @@ task_errors! {
             pid: u32,
             /// The limit.
             limit: Duration,
+            /// The end of what it wrote to stderr: see [`stderr`](Self::stderr).
+            stderr: String,
+        }
+        /// The process had more memory than
+        /// [`max_memory_per_worker`](crate::PoolBuilder::max_memory_per_worker) while the task ran.
+        /// The pool killed and replaced it.
+        #[error(
+            "task `{task}` used {used} bytes of memory, and {limit} are allowed; its process `{worker}` (pid {pid}) was killed{}",
+            LastLine(.stderr)
+        )]
+        OverMemory {
+            /// The name of the process.
+            worker: Arc<str>,
+            /// The pid of the process.
+            pid: u32,
+            /// The resident memory of the process, in bytes.
+            used: u64,
+            /// The limit, in bytes.
+            limit: u64,
             /// The end of what it wrote to stderr: see [`stderr`](Self::stderr).
             stderr: String,
         }

@@ -349,6 +349,14 @@ fn pools() {
                 stderr: quiet(),
             },
             TaskError::TimeLimit { task, worker: worker(), pid, limit: TIME, stderr: quiet() },
+            TaskError::OverMemory {
+                task,
+                worker: worker(),
+                pid,
+                used: 2000,
+                limit: 1000,
+                stderr: quiet(),
+            },
             TaskError::Cancelled { task },
             TaskError::Value { task, worker: worker(), pid, message: text() },
             TaskError::Output { task, worker: worker(), pid, message: text() },
@@ -373,7 +381,7 @@ fn pools() {
     assert_eq!(error.stderr(), Some("first\n\nlast\n"));
     let panicked = died(ExitReason::Panicked(report()), "the message again".to_owned());
     assert!(!format!("{panicked:?}").contains("again"), "{panicked:?}");
-    [0, 1, 2, 5, 6, 7, 9, 11].iter().for_each(|&index| tells_cause(&errors()[index]));
+    [0, 1, 2, 6, 7, 8, 10, 12].iter().for_each(|&index| tells_cause(&errors()[index]));
     let submit = || {
         [
             SubmitError::Closed(Item),

@@ -8,7 +8,7 @@
 //! | metric | kind | labels | what |
 //! | --- | --- | --- | --- |
 //! | `offspring_pool_submitted_total` | counter | `pool` | tasks that the pool has accepted, those of maps included |
-//! | `offspring_pool_finished_total` | counter | `pool`, `outcome` | tasks that have ended: `returned`, `panicked`, `died`, `time_limit`, `cancelled`, `stopped`, or `failed` for all other errors |
+//! | `offspring_pool_finished_total` | counter | `pool`, `outcome` | tasks that have ended: `returned`, `panicked`, `died`, `time_limit`, `over_memory`, `cancelled`, `stopped`, or `failed` for all other errors |
 //! | `offspring_pool_restarts_total` | counter | `pool` | processes that were started to replace one |
 //! | `offspring_pool_queued` | gauge | `pool` | tasks that wait for a worker |
 //! | `offspring_pool_running` | gauge | `pool` | tasks that are running, or were given to the worker that will run them next |

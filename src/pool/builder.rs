@@ -74,8 +74,7 @@ impl PoolBuilder {
             start_timeout: None,
             initializer: None,
             initializer_timeout: None,
-            limits: Limits { max_tasks: None, max_unfinished: None, spares: 0, restart_limit: 5 },
-            max_memory: None,
+            limits: Limits { restart_limit: 5, ..Limits::default() },
             task_timeout: None,
             retries: 0,
             backoff: Duration::from_millis(10),
@@ -184,10 +183,41 @@ impl PoolBuilder {
         self
     }
 
-    /// Sets the resident memory, in bytes, beyond which a process is replaced once it is idle. It
-    /// is measured when results arrive, at most every 10 milliseconds. Default: no limit.
+    /// Sets how much resident memory, in bytes, a process may have. Default: no limit.
+    ///
+    /// While a task runs, its process is measured every 100 milliseconds. If it has grown beyond
+    /// the limit, it is killed with the programs that the task has started, as after a
+    /// [time limit](PoolBuilder::task_timeout), and the task ends with
+    /// [`TaskError::OverMemory`](crate::pool::TaskError::OverMemory). For a limit that holds at
+    /// every allocation, see [`rlimit`](crate::unix::ProcessBuilderExt::rlimit).
+    ///
+    /// A process that is beyond the limit when a task ends is replaced. A task that began in it
+    /// meanwhile is not to blame: it may use as much as the limit on top of what it has found.
+    /// Memory of programs that a task starts does not count.
+    ///
+    /// ```
+    /// use offspring::Pool;
+    /// use offspring::pool::TaskError;
+    ///
+    /// #[offspring::worker]
+    /// fn hoard() {
+    ///     let mut hoard = Vec::new();
+    ///     loop {
+    ///         hoard.push(vec![1_u8; 1 << 20]);
+    ///         std::thread::sleep(std::time::Duration::from_millis(1));
+    ///     }
+    /// }
+    ///
+    /// #[offspring::main]
+    /// fn main() -> Result<(), Box<dyn std::error::Error>> {
+    ///     let pool = Pool::builder().workers(1).max_memory_per_worker(100 << 20).build()?;
+    ///     let error = pool.run(hoard::new()).unwrap_err();
+    ///     assert!(matches!(error, TaskError::OverMemory { used, limit, .. } if used > limit));
+    ///     Ok(())
+    /// }
+    /// ```
     pub fn max_memory_per_worker(mut self, bytes: u64) -> PoolBuilder {
-        self.settings.max_memory = Some(bytes);
+        self.settings.limits.max_memory = Some(bytes);
         self
     }
 
@@ -206,8 +236,8 @@ impl PoolBuilder {
     ///
     /// Use it only for tasks that may run twice: the process may have ended after the last effect
     /// of the task. A task whose process ends each time fails with
-    /// [`TaskError::SetAside`](crate::pool::TaskError::SetAside). Panics, time limits and
-    /// cancellations are not retried.
+    /// [`TaskError::SetAside`](crate::pool::TaskError::SetAside). Panics, cancellations, and limits of
+    /// time and memory are not retried.
     pub fn retries(mut self, retries: u32) -> PoolBuilder {
         self.settings.retries = retries;
         self

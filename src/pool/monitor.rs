@@ -32,7 +32,8 @@ use crate::sys;
 const POLL_EVERY: Duration = Duration::from_millis(1);
 /// A monitor that drained at least this many replies at once polls next.
 const MANY: u64 = 32;
-const CHECK_MEMORY_EVERY: Duration = Duration::from_millis(10);
+/// The shortest time between two measurements of memory.
+const MEASURE_EVERY: Duration = Duration::from_millis(10);
 /// The longest pause after a failed start.
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
 
@@ -146,7 +147,7 @@ impl WorkerMonitor {
     /// Delivers results until the worker has ended and all its replies have been taken.
     fn serve(&self, worker: &RunningWorker) {
         let (mut replies, mut poll_mode) = (Replies::default(), false);
-        let (mut deadline, mut memory_checked) = (Some(Instant::now()), Instant::now());
+        let (mut deadline, mut measured) = (Some(Instant::now()), Instant::now());
         loop {
             let next_poll = poll_mode.then(|| Instant::now() + POLL_EVERY);
             let until = [next_poll, deadline].into_iter().flatten().min();
@@ -154,13 +155,12 @@ impl WorkerMonitor {
             // Checked before the replies are drained: if the process had ended by then, no more
             // replies follow, and an empty ring is the end.
             let has_ended = worker.link().has_ended();
-            let tend = |is_too_large| {
-                self.shared.change(|state, now, effects| {
-                    state.tend(self.index, is_too_large, now, effects)
-                })
+            let tend = |memory| {
+                self.shared
+                    .change(|state, now, effects| state.tend(self.index, memory, now, effects))
             };
             let drained = worker.link().drain(&mut replies, &mut || {
-                tend(false);
+                tend(None);
             });
             let Ok(count) = drained.and_then(|()| self.complete(&mut replies, worker)) else {
                 if !has_ended {
@@ -172,8 +172,7 @@ impl WorkerMonitor {
                 return;
             }
             poll_mode = count >= MANY;
-            let is_too_large = self.is_too_large(worker, &mut memory_checked);
-            deadline = tend(is_too_large);
+            deadline = tend(self.measure(worker, &mut measured));
         }
     }
 
@@ -254,16 +253,17 @@ impl WorkerMonitor {
         sound
     }
 
-    fn is_too_large(&self, worker: &RunningWorker, checked: &mut Instant) -> bool {
-        let Some(max) = self.shared.settings.max_memory else {
-            return false;
-        };
+    /// Returns how much memory the worker's process has, if there is a limit and it was not
+    /// measured just now.
+    fn measure(&self, worker: &RunningWorker, measured: &mut Instant) -> Option<u64> {
+        self.shared.settings.limits.max_memory?;
         // The memory of a thread is that of the whole program.
-        if !worker.can_be_killed() || checked.elapsed() < CHECK_MEMORY_EVERY {
-            return false;
+        if !worker.can_be_killed() || measured.elapsed() < MEASURE_EVERY {
+            return None;
         }
-        *checked = Instant::now();
-        sys::resident_memory(worker.process().pid()).is_some_and(|memory| memory > max)
+        *measured = Instant::now();
+        // A process that has ended has none.
+        Some(sys::resident_memory(worker.process().pid()).unwrap_or_default())
     }
 
     /// Called when the process has ended, and all its replies have been taken.

@@ -17,7 +17,6 @@ pub(super) struct Settings {
     pub(super) initializer: Option<Initializer>,
     pub(super) initializer_timeout: Option<Duration>,
     pub(super) limits: Limits,
-    pub(super) max_memory: Option<u64>,
     pub(super) task_timeout: Option<Duration>,
     pub(super) retries: u32,
     pub(super) backoff: Duration,

@@ -25,7 +25,8 @@ use crate::sys::{self, lock};
 /// A handle to a task that was submitted to a [`Pool`](crate::Pool) and returns a `T`.
 ///
 /// Dropping the handle does not affect the task: it runs, and its output is discarded.
-/// [`cancel`](Task::cancel) ends the task.
+/// [`cancel`](Task::cancel) ends the task, and [`cancel_on_drop`](Task::cancel_on_drop) makes the drop
+/// do so.
 ///
 /// The output can be taken once. [`join`](Task::join) consumes the handle. After a
 /// [`join_timeout`](Task::join_timeout) that returned the output or an error of the task, further
@@ -55,6 +56,7 @@ pub struct Task<T> {
     name: &'static str,
     cell: Arc<TaskCell>,
     output: PhantomData<fn() -> T>,
+    cancels_on_drop: bool,
     /// Where the task that awaits this handle leaves its waker.
     #[cfg(feature = "async")]
     slot: Option<WakerSlot>,
@@ -236,8 +238,8 @@ impl<T: DeserializeOwned> Task<T> {
 /// Completes like [`join`](Task::join); after that, with [`Taken`](TaskError::Taken). Needs the
 /// feature `async`, and works with every executor.
 ///
-/// `task.await` takes the handle, so if that future is dropped, the task runs on without one. To keep
-/// it, await a reference: `(&mut task).await`, `tokio::time::timeout(limit, &mut task)`, or `&mut
+/// `task.await` takes the handle, so if that future is dropped, the task runs on without one, or is
+/// cancelled, if it was told to [`cancel_on_drop`](Task::cancel_on_drop). To keep the handle, await a reference: `(&mut task).await`, `tokio::time::timeout(limit, &mut task)`, or `&mut
 /// task` in a `select!`.
 #[cfg(feature = "async")]
 impl<T: DeserializeOwned> Future for Task<T> {
@@ -259,6 +261,7 @@ impl<T> Task<T> {
             name,
             cell,
             output: PhantomData,
+            cancels_on_drop: false,
             #[cfg(feature = "async")]
             slot: None,
         }
@@ -284,12 +287,51 @@ impl<T> Task<T> {
         }
     }
 
+    /// Makes the drop of the handle [`cancel`](Task::cancel) the task, unless it has ended. So what
+    /// nobody waits for any more does not keep a worker busy: the request of a client that has
+    /// gone, or the other side of a `select!` that has returned.
+    ///
+    /// ```
+    /// use offspring::Pool;
+    ///
+    /// #[offspring::worker]
+    /// fn sleep() {
+    ///     std::thread::sleep(std::time::Duration::from_secs(1000));
+    /// }
+    ///
+    /// #[offspring::worker]
+    /// fn one() -> u32 {
+    ///     1
+    /// }
+    ///
+    /// #[offspring::main]
+    /// fn main() -> Result<(), Box<dyn std::error::Error>> {
+    ///     let pool = Pool::new(1)?;
+    ///     let slow = pool.submit(sleep::new())?.cancel_on_drop();
+    ///     drop(slow);
+    ///     assert_eq!(pool.run(one::new())?, 1); // no need to wait for `sleep`
+    ///     Ok(())
+    /// }
+    /// ```
+    pub fn cancel_on_drop(mut self) -> Task<T> {
+        self.cancels_on_drop = true;
+        self
+    }
+
     /// Returns the pid of the process that is running the task, or `None` if the task has not begun
     /// or has ended.
     #[must_use]
     pub fn pid(&self) -> Option<u32> {
         let sink: Arc<dyn Sink> = self.cell.clone();
         self.shared.read(|state| state.pid_of(&sink))
+    }
+}
+
+impl<T> Drop for Task<T> {
+    fn drop(&mut self) {
+        if self.cancels_on_drop {
+            self.cancel();
+        }
     }
 }
 

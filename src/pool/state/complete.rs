@@ -109,18 +109,21 @@ impl<W: WorkerControl> State<W> {
         ended
     }
 
-    /// Checks what replies do not show: the time limit, the wear of the worker, and whether there
-    /// is work for it. Returns when to check again.
+    /// Checks what replies do not show: the limits, the wear of the worker, and whether there is
+    /// work for it. `memory` is what its process has, if that was measured. Returns when to check
+    /// again.
     pub(in crate::pool) fn tend(
         &mut self,
         index: usize,
-        is_too_large: bool,
+        memory: Option<u64>,
         now: Instant,
         effects: &mut Effects<W>,
     ) -> Option<Instant> {
         self.enforce_time_limit(index, now, effects);
+        if let Some((used, limit)) = memory.zip(self.limits.max_memory) {
+            self.enforce_memory_limit(index, (used, limit), now, effects);
+        }
         let slot = &mut self.slots[index];
-        slot.worn |= is_too_large;
         if (slot.worn || slot.surplus) && slot.count() > 1 && !slot.has_parcel() {
             let back = self.recall(index, effects);
             self.requeue(back);
@@ -128,7 +131,9 @@ impl<W: WorkerControl> State<W> {
         // The queue comes first: only a worker that got nothing from it may steal or quit.
         self.schedule(now, effects);
         let again = self.find_work_or_quit(index, now, effects);
-        [again, self.slots[index].deadline()].into_iter().flatten().min()
+        let slot = &self.slots[index];
+        let look = self.limits.max_memory.and_then(|_| slot.next_look());
+        [again, slot.deadline(), look].into_iter().flatten().min()
     }
 
     /// Kills a worker whose task has exceeded its time limit.
@@ -137,17 +142,9 @@ impl<W: WorkerControl> State<W> {
         if slot.deadline().is_none_or(|deadline| deadline > now) {
             return;
         }
-        // Recall first, then kill. In the other order, the task could end and the next one begin
-        // before the signal arrives, and that one would die in its place.
-        let back = if slot.has_parcel() { Vec::new() } else { self.recall(index, effects) };
+        let has_begun_none = self.kill_running(index, KillReason::TimeLimit, effects);
         let slot = &mut self.slots[index];
-        // If a second task has begun, the first one has ended in time, and its reply is in the
-        // ring, because a worker writes it before it begins the next task. So the monitor drains it
-        // before it asks again, unless the worker violates that rule.
-        let was_overdue = slot.overdue.replace(slot.progress) == Some(slot.progress);
-        if slot.count() == 1 || was_overdue {
-            slot.kill(KillReason::TimeLimit);
-        } else if slot.count() == 0 && !back.is_empty() {
+        if has_begun_none {
             // The tasks are not to blame, and wait for another worker.
             let since = *slot.unresponsive_since.get_or_insert(slot.progress);
             if now.saturating_duration_since(since) >= UNRESPONSIVE {
@@ -155,7 +152,43 @@ impl<W: WorkerControl> State<W> {
                 slot.kill(KillReason::TimeLimit);
             }
         }
+    }
+
+    /// Replaces a worker that has too much memory, and kills it if the running task is to blame.
+    fn enforce_memory_limit(
+        &mut self,
+        index: usize,
+        (used, limit): (u64, u64),
+        now: Instant,
+        effects: &mut Effects<W>,
+    ) {
+        let slot = &mut self.slots[index];
+        let is_to_blame = slot.note_memory(used, limit, now);
+        // Without a task since its start, its replacement would be as large.
+        slot.worn |= used > limit && slot.given > 0;
+        if is_to_blame && slot.kill_reason.is_none() {
+            self.kill_running(index, KillReason::OverMemory(used), effects);
+        }
+    }
+
+    /// Kills a worker because of the task that is running, which is the first in flight, and queues
+    /// those that have not begun. Returns whether it had tasks and has begun none.
+    fn kill_running(&mut self, index: usize, reason: KillReason, effects: &mut Effects<W>) -> bool {
+        // Recall first, then kill. In the other order, the task could end and the next one begin
+        // before the signal arrives, and that one would die in its place.
+        let has_parcel = self.slots[index].has_parcel();
+        let back = if has_parcel { Vec::new() } else { self.recall(index, effects) };
+        let slot = &mut self.slots[index];
+        // If a second task has begun, the first one has ended in time, and its reply is in the
+        // ring, because a worker writes it before it begins the next task. So the monitor drains it
+        // before it asks again, unless the worker violates that rule.
+        let was_overdue = slot.overdue.replace(slot.progress) == Some(slot.progress);
+        if slot.count() == 1 || was_overdue {
+            slot.kill(reason);
+        }
+        let has_begun_none = slot.count() == 0 && !back.is_empty();
         self.requeue(back);
+        has_begun_none
     }
 
     /// Finds work for an idle worker among the tasks of others. If the worker is not needed, makes
@@ -302,6 +335,14 @@ impl<W: WorkerControl> State<W> {
                 worker,
                 pid,
                 limit: range.batch.spec.timeout.unwrap_or_default(),
+                stderr,
+            },
+            Some(KillReason::OverMemory(used)) => TaskError::OverMemory {
+                task,
+                worker,
+                pid,
+                used,
+                limit: self.limits.max_memory.unwrap_or_default(),
                 stderr,
             },
             None if matches!(self.phase, Phase::Stopped) => TaskError::Stopped { task },

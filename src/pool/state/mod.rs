@@ -73,6 +73,8 @@ pub(super) struct State<W> {
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Limits {
     pub(super) max_tasks: Option<u64>,
+    /// In bytes, of each process.
+    pub(super) max_memory: Option<u64>,
     pub(super) max_unfinished: Option<u64>,
     pub(super) spares: usize,
     pub(super) restart_limit: u32,

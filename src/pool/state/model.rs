@@ -45,6 +45,7 @@ struct Fake {
     /// True once its monitor has seen its end.
     is_reaped: bool,
     is_interrupted: bool,
+    memory: u64,
     refuses_parcels: bool,
 }
 
@@ -172,6 +173,7 @@ enum Step {
     Turn(usize),
     FailToStart(usize),
     MemoryIsShort(usize),
+    Grow(usize),
     Advance(u64),
     Resize(usize),
     Close,
@@ -235,6 +237,10 @@ impl World {
             }
             Some(TaskError::TimeLimit { .. }) => {
                 assert!(task.spec.timeout.is_some(), "task {id} has no time limit: {steps:?}");
+            }
+            Some(TaskError::OverMemory { used, limit, .. }) => {
+                assert!(used > limit && Some(*limit) == self.limits.max_memory, "{steps:?}");
+                assert!(task.begun > 0, "task {id} has not begun: {steps:?}");
             }
             Some(TaskError::Died { .. }) => assert_eq!(task.begun, 1, "{steps:?}"),
             Some(TaskError::SetAside { crashes, .. }) => {
@@ -316,6 +322,10 @@ impl World {
             Step::Turn(index) => self.turn(index, false, false),
             Step::FailToStart(index) => self.turn(index, true, false),
             Step::MemoryIsShort(index) => self.turn(index, false, true),
+            Step::Grow(index) => self.living(index).is_some_and(|mut fake| {
+                fake.memory += 6;
+                true
+            }),
             Step::Advance(millis) => {
                 self.now += Duration::from_millis(millis);
                 true
@@ -453,6 +463,7 @@ impl World {
                 let begun = std::mem::take(&mut fake.begun_parcel);
                 let interrupted = std::mem::take(&mut fake.is_interrupted);
                 let reason = fake.reason.clone();
+                let memory = Some(fake.memory);
                 let awake = is_due || interrupted || begun || !replies.is_empty();
                 if !awake && reason.is_none() {
                     return false;
@@ -478,7 +489,7 @@ impl World {
                     }
                     None => {
                         let until = self
-                            .change(|state, now, effects| state.tend(index, false, now, effects));
+                            .change(|state, now, effects| state.tend(index, memory, now, effects));
                         let deadline = until;
                         self.monitors.insert(index, FakeMonitor::Serving { worker, deadline });
                     }
@@ -638,6 +649,7 @@ fn long_random_histories_end_each_task_once() {
         };
         let limits = Limits {
             max_tasks: [None, Some(1), Some(5)][below(3) as usize],
+            max_memory: [None, Some(10)][below(2) as usize],
             max_unfinished: [None, Some(4)][below(2) as usize],
             spares: below(2) as usize,
             restart_limit: 4,
@@ -660,7 +672,8 @@ fn long_random_histories_end_each_task_once() {
                 39 | 40 => Step::Die(index),
                 41 => Step::FailToStart(index),
                 42 => Step::MemoryIsShort(index),
-                43..46 => Step::Advance([0, 1, 3, 30][below(4) as usize]),
+                43 => Step::Grow(index),
+                44..46 => Step::Advance([0, 1, 3, 30, 100][below(5) as usize]),
                 46 => Step::Resize(1 + below(3) as usize),
                 _ => Step::Turn(index),
             };

@@ -169,7 +169,8 @@ impl<W: WorkerControl> State<W> {
         self.queued -= count;
         if count > 0 {
             let given = range.split(count);
-            if given.batch.spec.timeout.is_some() && slot.count() == 0 {
+            let has_limit = given.batch.spec.timeout.is_some() || self.limits.max_memory.is_some();
+            if has_limit && slot.count() == 0 {
                 // The monitor sleeps without a deadline, and must learn that there is one now.
                 effects.interrupt(Some(&worker));
             }

@@ -21,8 +21,12 @@ pub(in crate::pool) struct WorkerSlot<W> {
     count: u64,
     /// When the first task in flight became the first, as far as its monitor has seen.
     pub(super) progress: Instant,
-    /// The last `progress` at whose time limit more than one task had begun.
+    /// The last `progress` at whose limit more than one task had begun.
     pub(super) overdue: Option<Instant>,
+    /// What was measured first since the last progress.
+    memory: Option<FirstLook>,
+    /// When memory was measured last.
+    looked: Option<Instant>,
     /// Since when it has had tasks in its ring and has begun none of them.
     pub(super) unresponsive_since: Option<Instant>,
     /// Set once the pool has killed the worker because of its task.
@@ -59,8 +63,23 @@ pub(in crate::pool) enum SlotStatus {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::pool) enum KillReason {
     TimeLimit,
+    /// It had this much memory.
+    OverMemory(u64),
     Cancelled,
 }
+
+/// The memory of a process that has just begun a task, so that the task is not blamed for what
+/// others have left.
+#[derive(Clone, Copy, Debug)]
+struct FirstLook {
+    progress: Instant,
+    used: u64,
+}
+
+/// How often memory is measured while a task runs.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// How long after a progress it is measured first, at the latest.
+const FIRST_LOOK: Duration = Duration::from_millis(10);
 
 /// A range in a worker's ring.
 #[derive(Debug)]
@@ -97,6 +116,8 @@ impl<W: WorkerControl> WorkerSlot<W> {
             count: 0,
             progress: now,
             overdue: None,
+            memory: None,
+            looked: None,
             unresponsive_since: None,
             kill_reason: None,
             worn: false,
@@ -250,6 +271,33 @@ impl<W: WorkerControl> WorkerSlot<W> {
         }
         let first = self.first().filter(|_| self.kill_reason.is_none())?;
         self.progress.checked_add(first.batch.spec.timeout?)
+    }
+
+    /// Records how much memory the process has. Returns whether the running task is to blame that
+    /// it is more than `limit`.
+    pub(super) fn note_memory(&mut self, used: u64, limit: u64, now: Instant) -> bool {
+        let progress = self.progress;
+        self.looked = Some(now);
+        let first = match self.memory.filter(|first| first.progress == progress) {
+            Some(first) => first.used,
+            None => self.memory.insert(FirstLook { progress, used }).used,
+        };
+        let found = if first > limit { first } else { 0 };
+        self.count > 0 && used > limit.saturating_add(found)
+    }
+
+    /// Returns when to measure the memory next; `None` if it cannot have grown, or is that of the
+    /// whole program.
+    pub(super) fn next_look(&self) -> Option<Instant> {
+        if self.given == 0 || !self.worker.as_ref()?.can_be_killed() {
+            return None;
+        }
+        let first = self.memory.filter(|first| first.progress == self.progress);
+        match (first, self.looked) {
+            (Some(_), Some(looked)) => (self.count > 0).then(|| looked + LOOK_EVERY),
+            (None, Some(looked)) => Some(looked.max(self.progress) + FIRST_LOOK),
+            (_, None) => Some(self.progress + FIRST_LOOK),
+        }
     }
 
     /// Drops the copy of the running parcel, unless the task may be retried.

@@ -59,6 +59,23 @@ fn another_executor_does_as_well() {
 }
 
 #[offspring::test(timeout = "60s")]
+fn a_future_that_is_dropped_ends_its_task_if_told_to() {
+    let pool = Pool::new(1).unwrap();
+    on_tokio(async {
+        let task = pool.submit(never::new()).unwrap().cancel_on_drop();
+        let late = tokio::time::timeout(Duration::from_millis(50), task).await;
+        assert!(late.is_err());
+        let task = pool.submit(never::new()).unwrap().cancel_on_drop();
+        let request = tokio::spawn(task.into_future());
+        eventually("it runs", || pool.stats().workers[0].task.is_some());
+        request.abort();
+        assert!(request.await.unwrap_err().is_cancelled());
+        assert_eq!(pool.submit(double::new(4)).unwrap().await.unwrap(), 8);
+    });
+    assert_eq!(pool.stats().failed, 2);
+}
+
+#[offspring::test(timeout = "60s")]
 fn one_that_ends_badly_says_so_to_who_awaits_it() {
     let pool = Pool::new(2).unwrap();
     on_tokio(async {

@@ -63,7 +63,7 @@ fn wait_for_everything() -> Vec<String> {
     jobs.put(1).unwrap();
     std::thread::spawn(move || waiting.join());
     // Both were busy a moment ago.
-    let pool = Pool::builder().workers(2).spares(1).build().unwrap();
+    let pool = Pool::builder().workers(2).spares(1).max_memory_per_worker(1 << 40).build().unwrap();
     assert!(pool.map(0..2000, double::new).all(|doubled| doubled.is_ok()));
     let counter = offspring::actor::spawn::<Counter>(Setup::default()).unwrap();
     (0..100).for_each(|n| drop(counter.call(Message::Add(n)).unwrap()));
