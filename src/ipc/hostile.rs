@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex};
 
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
 use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socket_with,
 };
 
 use crate::ipc::fuzz::{self, Random};
@@ -126,7 +126,7 @@ pub(crate) fn odd_descriptor(random: &mut Random) -> OwnedFd {
         memory
     };
     let file = |path| OwnedFd::from(std::fs::File::open(path).unwrap());
-    match random.below(9) {
+    match random.below(10) {
         0 => file("/dev/null"),
         1 => file("/proc/self"),
         2 => rustix::pipe::pipe().unwrap().0,
@@ -135,8 +135,17 @@ pub(crate) fn odd_descriptor(random: &mut Random) -> OwnedFd {
         5 => memory(1 << 20),
         6 => memory(1 << 46),
         7 => sys::packet_pair().unwrap().0,
+        8 => foreign_socket().unwrap_or_else(|| file("/dev/zero")),
         _ => full_socket(),
     }
+}
+
+/// Returns a packet socket of another family, if the system has one.
+fn foreign_socket() -> Option<OwnedFd> {
+    let kind = SocketType::SEQPACKET;
+    [AddressFamily::from_raw(libc::AF_ALG as u16), AddressFamily::VSOCK]
+        .into_iter()
+        .find_map(|family| socket_with(family, kind, SocketFlags::CLOEXEC, None).ok())
 }
 
 /// Returns a socket to which nothing more can be sent, although its other end is open.

@@ -340,7 +340,7 @@ fn described<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
 #[test]
 fn descriptions_come_back() {
     let mut random = random(3);
-    for _ in 0..300 {
+    for _ in 0..rounds(300) {
         let value = shape(&mut random, 4);
         assert_eq!(described::<Figure>(&describe(&value)).unwrap(), value);
     }

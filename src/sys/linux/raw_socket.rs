@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
-use rustix::net::{RecvFlags, SocketType, recv, sockopt};
+use rustix::net::{AddressFamily, RecvFlags, SocketType, recv, sockopt};
 
 use super::descriptors::replace;
 use super::poll::retry;
@@ -13,11 +13,13 @@ use super::poll::retry;
 pub(crate) struct RawSocket(RawFd);
 
 impl RawSocket {
-    /// Returns the socket with this number; `None` if it is not a packet socket.
+    /// Returns the socket with this number; `None` if it is not a local packet socket. Other
+    /// families have packet sockets too, on which calls may fail for ever, or block.
     pub(crate) fn new(number: RawFd) -> Option<RawSocket> {
         let socket = RawSocket(number);
         let is_packets = number >= 0
-            && sockopt::socket_type(socket).is_ok_and(|kind| kind == SocketType::SEQPACKET);
+            && sockopt::socket_type(socket).is_ok_and(|kind| kind == SocketType::SEQPACKET)
+            && sockopt::socket_domain(socket).is_ok_and(|family| family == AddressFamily::UNIX);
         is_packets.then_some(socket)
     }
 
@@ -63,4 +65,26 @@ pub(crate) fn has_packet(socket: RawSocket) -> bool {
     let peeked =
         retry(|| recv(socket.as_fd(), &mut byte[..], RecvFlags::DONTWAIT | RecvFlags::PEEK));
     !matches!(peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::net::{SocketFlags, socket_with};
+
+    use super::*;
+
+    #[test]
+    fn a_packet_socket_of_another_family_is_refused() {
+        let socket =
+            |family| socket_with(family, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None);
+        RawSocket::of(&socket(AddressFamily::UNIX).unwrap()).unwrap();
+        // A system has one of them at least, in general.
+        let others = [
+            AddressFamily::from_raw(libc::AF_ALG as u16),
+            AddressFamily::VSOCK,
+            AddressFamily::BLUETOOTH,
+        ];
+        let others = others.into_iter().filter_map(|family| socket(family).ok());
+        assert_eq!(others.filter(|other| RawSocket::of(other).is_ok()).count(), 0);
+    }
 }
