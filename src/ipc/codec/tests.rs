@@ -263,6 +263,7 @@ fn large_values_in_each_other_do_not_overflow_the_stack_of_a_thread() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "takes hours")]
 fn elements_without_bytes_are_capped_for_a_whole_value() {
     // A few hundred kilobytes that ask for 10^10 elements, 10^5 at a time.
     let bytes = encode(&vec![100_000u32; 100_000]);
