@@ -101,7 +101,9 @@
 //! stdout and stderr](Stdio), limits and users ([`unix::ProcessBuilderExt`]), with the feature
 //! `sandbox` [workers that can use their fields and nothing else](guide::sandbox), and [workers on
 //! threads](process::Backend::Inline) for debuggers. Records that children log with the `log` crate
-//! reach the program's logger, with the child's name and pid ([`ProcessBuilder::logs`]).
+//! reach the program's logger, with the child's name and pid ([`ProcessBuilder::logs`]). With the
+//! feature `tracing`, so do spans and events of the `tracing` crate: see
+//! [servers](guide::servers#observing).
 //!
 //! # Sharing
 //!
@@ -375,6 +377,7 @@ pub mod shared;
 pub mod supervisor;
 pub mod sync;
 mod sys;
+mod trace;
 pub mod tree;
 
 // What every layer uses, under short names.

@@ -355,7 +355,7 @@ impl<A: Actor> ActorRef<A> {
     ///
     /// [`CallError::Timeout`] if it has not ended in time; [`CallError::Cycle`] in its own handler.
     pub fn stop(&self) -> Result<DownReason, CallError> {
-        chain::check_cycle(&chain::current(), self.connection.key, self.name())?;
+        chain::check_cycle(&chain::current().callers, self.connection.key, self.name())?;
         let monitor = self.monitor()?;
         match &self.connection.host {
             Host::Local(record) => record.request_stop_briefly(),

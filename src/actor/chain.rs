@@ -10,6 +10,7 @@ use std::sync::OnceLock;
 
 use crate::actor::protocol::{ActorKey, CallChain, Caller};
 use crate::error::CallError;
+use crate::trace;
 
 /// The actor that runs in this process.
 static ACTOR: OnceLock<Caller> = OnceLock::new();
@@ -32,6 +33,7 @@ pub(in crate::actor) fn handling<T>(chain: CallChain, handle: impl FnOnce() -> T
             HANDLING.set(self.0.take());
         }
     }
+    let _attached = trace::attach(chain.origin());
     let _restore = RestoreChain(HANDLING.replace(Some(chain)));
     handle()
 }
@@ -40,8 +42,10 @@ pub(in crate::actor) fn handling<T>(chain: CallChain, handle: impl FnOnce() -> T
 /// one. Empty on a thread that is handling no message.
 pub(in crate::actor) fn current() -> CallChain {
     HANDLING.with_borrow(|waiting| match waiting {
-        None => Vec::new(),
-        Some(waiting) => waiting.iter().chain(ACTOR.get()).cloned().collect(),
+        None => CallChain::default(),
+        Some(waiting) => {
+            CallChain::of(waiting.callers.iter().chain(ACTOR.get()).cloned().collect())
+        }
     })
 }
 

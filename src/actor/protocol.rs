@@ -23,6 +23,7 @@ use crate::error::{DecodeError, DownReason, printable};
 use crate::ipc::wire;
 use crate::queue::{JoinableProducer, Producer};
 use crate::sys;
+use crate::trace::{Captured, ORIGIN_BYTES};
 
 /// Identifies an actor through all its incarnations.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
@@ -44,9 +45,51 @@ pub(crate) fn own_process_number() -> u64 {
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct Erased;
 
-/// The actors that wait for a call. The caller is last, and each of the others waits for the one
-/// after it.
-pub(crate) type CallChain = Vec<Caller>;
+/// What a call comes from. Most calls carry none.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct CallChain {
+    /// The actors that wait for it. The caller is last, and each of the others waits for the one
+    /// after it.
+    pub(crate) callers: Vec<Caller>,
+    /// The span that it was made in.
+    #[cfg(feature = "tracing")]
+    origin: Option<[u8; ORIGIN_BYTES]>,
+}
+
+impl CallChain {
+    pub(crate) fn of(callers: Vec<Caller>) -> CallChain {
+        CallChain {
+            callers,
+            #[cfg(feature = "tracing")]
+            origin: None,
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.callers.is_empty() && self.origin().is_none()
+    }
+
+    /// The same for a call that is made in this span.
+    pub(crate) fn within(self, context: Option<&Captured>) -> CallChain {
+        let _ = context;
+        CallChain {
+            #[cfg(feature = "tracing")]
+            origin: context.map(Captured::origin),
+            ..self
+        }
+    }
+
+    pub(crate) fn origin(&self) -> Option<[u8; ORIGIN_BYTES]> {
+        #[cfg(feature = "tracing")]
+        {
+            self.origin
+        }
+        #[cfg(not(feature = "tracing"))]
+        {
+            None
+        }
+    }
+}
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Caller {

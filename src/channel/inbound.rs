@@ -199,6 +199,18 @@ impl InboundRing {
         !self.reader.entries.is_empty()
     }
 
+    /// Returns the position behind its last message.
+    #[cfg(feature = "tracing")]
+    pub(super) fn written_to(&self) -> u64 {
+        self.reader.entries.written_to()
+    }
+
+    /// Returns whether all messages before this position were taken, or never will be.
+    #[cfg(feature = "tracing")]
+    pub(super) fn is_taken_to(&self, position: u64) -> bool {
+        self.is_corrupt || self.reader.entries.is_taken_to(position)
+    }
+
     /// Returns this side's sleep flag, and the number by which the sender names the ring.
     pub(super) fn flag(&self) -> (&AtomicU64, u64) {
         (self.sender.region.atomic(READER_SLEEPS), self.number)

@@ -7,6 +7,8 @@ use std::sync::{Arc, Mutex};
 
 use super::ToReceiver;
 use super::inbound::{RawMessage, UnmappedRing};
+#[cfg(feature = "tracing")]
+use super::rings::Backlog;
 use super::rings::Rings;
 use crate::ipc::deadline::{Deadline, TimeLimit, WaitEnd, Waited};
 use crate::ipc::parking::{SharedReceiver, SleepFlag};
@@ -58,6 +60,14 @@ impl ReceiverInbox {
                 Err(WaitEnd::Timeout(_)) => limit.check().map_err(WaitEnd::Timeout)?,
             }
         }
+    }
+
+    /// Returns what has been sent by now and is not received. A new sender has introduced itself
+    /// before its first message, so the doorbells are read first.
+    #[cfg(feature = "tracing")]
+    pub(super) fn backlog(&self) -> Backlog {
+        self.bells.hear(self);
+        lock(&self.rings).backlog()
     }
 
     fn take(&self) -> Option<RawMessage> {

@@ -12,6 +12,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::bytes::Bytes;
 use super::inbound::{InboundRing, RawMessage, UnmappedRing};
 use super::inbox::ReceiverInbox;
+#[cfg(feature = "tracing")]
+use super::rings::Backlog;
 use super::{EndToken, NewSender, ToReceiver};
 use crate::error::{RecvError, RecvTimeoutError, TryRecvError};
 use crate::ipc::deadline::{Deadline, Elapsed, Forever, TimeLimit, WaitEnd, Waited};
@@ -216,6 +218,18 @@ impl<T> Receiver<T> {
             numbers
         };
         self.inbox().map_or_else(|_| Vec::new(), numbers)
+    }
+
+    /// Returns what has been sent by now and is not received.
+    #[cfg(feature = "tracing")]
+    pub(crate) fn backlog(&self) -> Backlog {
+        self.inbox().map_or_else(|_| Backlog::default(), |inbox| inbox.backlog())
+    }
+
+    /// Returns whether all of it was received since.
+    #[cfg(feature = "tracing")]
+    pub(crate) fn has_received(&self, backlog: &Backlog) -> bool {
+        self.inbox().is_ok_and(|inbox| lock(&inbox.rings).has_passed(backlog))
     }
 
     pub(super) fn inbox(&self) -> Result<Arc<ReceiverInbox>, RecvError> {

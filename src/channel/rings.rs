@@ -73,6 +73,26 @@ pub(super) struct Rings {
     left: usize,
 }
 
+/// The numbers of rings that have messages, and the position behind the last message of each.
+#[cfg(feature = "tracing")]
+#[derive(Debug, Default)]
+pub(crate) struct Backlog(BTreeMap<u64, u64>);
+
+#[cfg(feature = "tracing")]
+impl Rings {
+    pub(super) fn backlog(&self) -> Backlog {
+        let waiting = self.all().filter(|ring| ring.has_next());
+        Backlog(waiting.map(|ring| (ring.number, ring.written_to())).collect())
+    }
+
+    /// Returns whether the messages of the backlog were taken. A ring that is gone had none left.
+    pub(super) fn has_passed(&self, backlog: &Backlog) -> bool {
+        self.all().all(|ring| {
+            backlog.0.get(&ring.number).is_none_or(|&position| ring.is_taken_to(position))
+        })
+    }
+}
+
 impl Rings {
     pub(super) fn new() -> Rings {
         Rings {

@@ -503,6 +503,18 @@ impl RingConsumer {
         let head = self.memory.head().load(Ordering::Acquire);
         self.memory.tail().load(Ordering::Acquire) == head
     }
+
+    /// Returns the position behind the last entry.
+    #[cfg(feature = "tracing")]
+    pub(crate) fn written_to(&self) -> u64 {
+        self.memory.tail().load(Ordering::Acquire)
+    }
+
+    /// Returns whether all entries before this position were taken.
+    #[cfg(feature = "tracing")]
+    pub(crate) fn is_taken_to(&self, position: u64) -> bool {
+        is_at_or_behind(self.memory.head().load(Ordering::Acquire), position)
+    }
 }
 
 /// Returns the payload of the first of these entries, which must be whole.

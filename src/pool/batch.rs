@@ -10,8 +10,10 @@ use std::time::Duration;
 use crate::error::TaskError;
 use crate::ipc::ring;
 use crate::ipc::wire::{EncodedValue, Envelope};
+use crate::pool::link::TRACED_BIT;
 use crate::pool::results::Results;
 use crate::sys::lock;
+use crate::trace::{Captured, ORIGIN_BYTES};
 
 /// The name and the options that the tasks of a batch share.
 #[derive(Clone, Copy, Debug)]
@@ -38,6 +40,8 @@ pub(super) struct TaskBatch {
     /// The sink's number for the first task.
     first: u64,
     values: TaskValues,
+    /// The span that the tasks were submitted in, which follows each inline value.
+    context: Option<Arc<Captured>>,
 }
 
 enum TaskValues {
@@ -60,7 +64,7 @@ impl TaskBatch {
         bytes: Vec<u8>,
         ends: Vec<u32>,
     ) -> TaskBatch {
-        TaskBatch { spec, sink, first, values: TaskValues::Inline { bytes, ends } }
+        TaskBatch { spec, sink, first, values: TaskValues::Inline { bytes, ends }, context: None }
     }
 
     pub(super) fn single(
@@ -69,7 +73,7 @@ impl TaskBatch {
         first: u64,
         bytes: Vec<u8>,
     ) -> TaskBatch {
-        TaskBatch { spec, sink, first, values: TaskValues::Single(bytes) }
+        TaskBatch { spec, sink, first, values: TaskValues::Single(bytes), context: None }
     }
 
     pub(super) fn parcel(
@@ -78,7 +82,23 @@ impl TaskBatch {
         first: u64,
         envelope: Envelope,
     ) -> TaskBatch {
-        TaskBatch { spec, sink, first, values: TaskValues::Parcel(Mutex::new(Some(envelope))) }
+        let values = TaskValues::Parcel(Mutex::new(Some(envelope)));
+        TaskBatch { spec, sink, first, values, context: None }
+    }
+
+    /// The same batch, submitted in this span.
+    pub(super) fn within(self, context: Option<Arc<Captured>>) -> TaskBatch {
+        TaskBatch { context, ..self }
+    }
+
+    /// The number of the worker type, and whether an origin follows the value.
+    pub(super) fn tag(&self) -> u32 {
+        let traced = if self.context.is_some() { TRACED_BIT } else { 0 };
+        self.spec.number | traced
+    }
+
+    pub(super) fn origin(&self) -> Option<[u8; ORIGIN_BYTES]> {
+        self.context.as_ref().map(|context| context.origin())
     }
 
     pub(super) fn len(&self) -> u32 {
@@ -203,5 +223,8 @@ impl TaskRange {
 
 /// Returns whether a value travels as a parcel.
 pub(super) fn needs_parcel(encoded: &EncodedValue) -> bool {
-    !encoded.handles.is_empty() || encoded.bytes.len() > ring::ENTRY_MAX
+    !encoded.handles.is_empty() || encoded.bytes.len() > INLINE_MAX
 }
+
+/// The longest value that travels in a ring's entry, with an origin after it.
+pub(super) const INLINE_MAX: usize = ring::ENTRY_MAX - ORIGIN_BYTES;

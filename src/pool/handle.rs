@@ -22,6 +22,7 @@ use crate::pool::stats::PoolStats;
 use crate::pool::task::{Task, TaskCell};
 use crate::process::{self, ProcessWorker};
 use crate::sys;
+use crate::trace;
 
 /// Worker processes that run tasks, one after the other in each process. A task is any registered
 /// worker value.
@@ -451,12 +452,15 @@ fn batch_of_one(
     encoded: EncodedValue,
     cell: Arc<TaskCell>,
 ) -> io::Result<TaskBatch> {
+    let context = trace::capture().map(Arc::new);
     if !needs_parcel(&encoded) {
-        return Ok(TaskBatch::single(spec, cell, 0, encoded.bytes));
+        let mut bytes = encoded.bytes;
+        bytes.extend(context.iter().flat_map(|context| context.origin()));
+        return Ok(TaskBatch::single(spec, cell, 0, bytes).within(context));
     }
     let envelope = Envelope::new(encoded);
     hub::announce();
-    Ok(TaskBatch::parcel(spec, cell, 0, envelope?))
+    Ok(TaskBatch::parcel(spec, cell, 0, envelope?).within(context))
 }
 
 impl Drop for Pool {

@@ -197,7 +197,7 @@ impl Initializer {
             InitializerValue::Parcel(envelope) => {
                 let envelope =
                     lock(envelope).try_clone().ok_or("no memory or descriptors for its value")?;
-                link.push_parcel(self.number, envelope)
+                link.push_parcel(self.number, envelope, &[])
                     .map_err(|error| format!("its value could not be sent: {error}"))?;
             }
         }

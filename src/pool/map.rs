@@ -18,14 +18,14 @@ use crate::ipc::deadline::{Deadline, Forever, TimeLimit};
 use crate::ipc::hub;
 #[cfg(feature = "stream")]
 use crate::ipc::reactor::{WakerSet, WakerSlot};
-use crate::ipc::ring;
 use crate::ipc::wire::{self, EncodedValue, Envelope, Shape};
-use crate::pool::batch::{Sink, TaskBatch, TaskSpec};
+use crate::pool::batch::{INLINE_MAX, Sink, TaskBatch, TaskSpec};
 use crate::pool::handle::Pool;
 use crate::pool::results::Results;
 use crate::pool::state::PoolEnd;
 use crate::process::ProcessWorker;
 use crate::sys::{self, lock};
+use crate::trace::{self, Captured};
 
 /// The sink of a map's results.
 #[derive(Debug, Default)]
@@ -152,6 +152,8 @@ pub(super) struct MapState<'p, I, F, W> {
     /// A panic of the inputs. It resumes once the outputs of earlier inputs have been returned.
     panic: Option<Box<dyn Any + Send>>,
     worker: PhantomData<fn() -> W>,
+    /// The span that the map was made in.
+    context: Option<Arc<Captured>>,
 }
 
 impl<'p, I, F, W> MapState<'p, I, F, W>
@@ -183,6 +185,7 @@ where
             current: None,
             panic: None,
             worker: PhantomData,
+            context: trace::capture().map(Arc::new),
         }
     }
 
@@ -309,7 +312,8 @@ where
             }
         };
         let length = batch.bytes.len() - start;
-        if side.is_empty() && length <= ring::ENTRY_MAX {
+        if side.is_empty() && length <= INLINE_MAX {
+            batch.bytes.extend(self.context.iter().flat_map(|context| context.origin()));
             batch.ends.push(batch.bytes.len() as u32);
             return;
         }
@@ -335,6 +339,7 @@ where
     }
 
     fn submit(&mut self, batch: TaskBatch) {
+        let batch = batch.within(self.context.clone());
         let (first, count, task) = (self.given, u64::from(batch.len()), self.spec.name);
         self.given += count;
         if let Err(end) = self.pool.shared.submit_unbounded(batch) {

@@ -27,6 +27,7 @@ use crate::pool::worker::PoolWorker;
 use crate::process::unix::ProcessBuilderExt;
 use crate::process::{Backend, ProcessBuilder, TaskFailure};
 use crate::sys;
+use crate::trace;
 
 /// How often a monitor in poll mode checks for replies.
 const POLL_EVERY: Duration = Duration::from_millis(1);
@@ -250,6 +251,7 @@ impl WorkerMonitor {
         for (range, results) in full {
             range.batch.sink.deliver(results);
         }
+        trace::release_due();
         sound
     }
 
@@ -271,6 +273,7 @@ impl WorkerMonitor {
         let pid = worker.process().pid();
         let (reason, stderr) = worker.process().end();
         let end = WorkerExit { pid, reason, stderr };
+        trace::child_ended();
         self.shared.change(|state, now, effects| {
             state.worker_exited(self.index, end, now, effects);
         });

@@ -72,8 +72,13 @@ impl WorkerControl for RunningWorker {
         self.link().push(number, values)
     }
 
-    fn push_parcel(&self, number: u32, envelope: Envelope) -> io::Result<Option<u64>> {
-        self.link().push_parcel(number, envelope)
+    fn push_parcel(
+        &self,
+        number: u32,
+        envelope: Envelope,
+        origin: &[u8],
+    ) -> io::Result<Option<u64>> {
+        self.link().push_parcel(number, envelope, origin)
     }
 
     fn recall(&self, positions: impl Iterator<Item = u64>) -> Result<u64, Corrupt> {

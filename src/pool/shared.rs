@@ -21,6 +21,7 @@ use crate::pool::state::{Effects, PoolEnd, State};
 use crate::process::AtExit;
 use crate::sys::{self, lock};
 use crate::tally::Tally;
+use crate::trace;
 
 pub(super) struct PoolShared {
     pub(super) settings: Settings,
@@ -168,6 +169,7 @@ impl PoolShared {
         for (range, error) in effects.failed {
             range.fail(&error);
         }
+        trace::release_due();
     }
 
     /// Blocks until `ready` returns something, or until `deadline`.

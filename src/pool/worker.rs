@@ -6,6 +6,7 @@ use crate::pool::link::WorkerEnd;
 use crate::process::{
     self, ProcessWorker, Registration, TaskFailure, TaskInput, TaskOutcome, Worker,
 };
+use crate::trace;
 
 /// An output buffer that grew larger than this is not kept.
 const BUFFER_MAX: usize = 1 << 20;
@@ -32,16 +33,18 @@ impl ProcessWorker for PoolWorker {
         };
         process::catch_panics();
         let mut output = Vec::new();
-        while let Some(task) = executor.next() {
+        while let Some(mut task) = executor.next() {
             output.clear();
-            let value =
-                task.parcel.map_or(TaskInput::Bytes(task.bytes.as_slice()), TaskInput::Parcel);
-            let performed = match process::find_number(task.number) {
-                Some(perform) => perform(value, &mut output),
-                None => TaskOutcome::failed(TaskFailure::BadValue(format!(
-                    "no worker has the number {}",
-                    task.number
-                ))),
+            let (number, parcel) = (task.number, task.parcel.take());
+            let value = parcel.map_or(TaskInput::Bytes(task.value()), TaskInput::Parcel);
+            let performed = {
+                let _attached = trace::attach(task.origin);
+                match process::find_number(number) {
+                    Some(perform) => perform(value, &mut output),
+                    None => TaskOutcome::failed(TaskFailure::BadValue(format!(
+                        "no worker has the number {number}"
+                    ))),
+                }
             };
             match performed {
                 TaskOutcome::Returned(side) => executor.reply(&output, side),

@@ -37,6 +37,7 @@ const LAYERS: &[&[&str]] = &[
     &["process"],
     &["shared", "sync"],
     &["queue", "channel"],
+    &["trace"],
     &["logs", "pool", "select"],
     &["actor"],
     &["supervisor"],

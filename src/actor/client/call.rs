@@ -18,6 +18,7 @@ use crate::ipc::block::block;
 use crate::ipc::deadline::{Deadline, WaitEnd, Waited};
 use crate::ipc::wire::Shape;
 use crate::queue::JoinableProducer;
+use crate::trace;
 
 /// How long a caller whose incarnation is gone waits for the reason, if its own time is up.
 const REASON_PATIENCE: Duration = Duration::from_millis(500);
@@ -63,8 +64,13 @@ where
         message: M,
         timeout: Duration,
     ) -> Result<R, CallError> {
-        let outcome = block(self.call_by(BlockingCall::new(timeout), chain::current(), message));
+        let outcome = {
+            let context = trace::capture();
+            let chain = chain::current().within(context.as_ref());
+            block(self.call_by(BlockingCall::new(timeout), chain, message))
+        };
         self.count_call(&outcome);
+        trace::release_due();
         outcome
     }
 
@@ -77,7 +83,7 @@ where
         chain: CallChain,
         mut message: M,
     ) -> Result<R, CallError> {
-        chain::check_cycle(&chain, self.key, &self.name)?;
+        chain::check_cycle(&chain.callers, self.key, &self.name)?;
         let session = match self.shared_session() {
             Some(session) => Some(session),
             None => Box::pin(self.open_session(&driver)).await?,

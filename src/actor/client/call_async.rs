@@ -21,6 +21,7 @@ use crate::actor::protocol::ActorStatus;
 use crate::error::CallError;
 use crate::ipc::deadline::Deadline;
 use crate::ipc::reactor::WakerSet;
+use crate::trace;
 
 /// How long a task that found no room pauses before it tries again: the first pause, and the
 /// longest. No event wakes it earlier.
@@ -31,19 +32,24 @@ where
     M: Serialize + DeserializeOwned + Send + 'static,
     R: Serialize + DeserializeOwned + Send + 'static,
 {
-    /// Like `call`. The chain is that of the calling thread; everything else happens when the
-    /// future is polled.
+    /// Like `call`. The chain and the span are those of the calling thread; everything else happens
+    /// when the future is polled.
     pub(in crate::actor) fn call_async(
         self: &Arc<Self>,
         message: M,
         timeout: Duration,
     ) -> impl Future<Output = Result<R, CallError>> + Send + use<M, R> {
         let connection = self.clone();
-        let chain = chain::current();
+        let context = trace::capture();
+        let chain = chain::current().within(context.as_ref());
         async move {
             let driver = Polling { timeout, deadline: Deadline::after(timeout).instant() };
-            let outcome = connection.call_by(driver, chain, message).await;
+            let outcome = {
+                let _held = context;
+                connection.call_by(driver, chain, message).await
+            };
             connection.count_call(&outcome);
+            trace::release_due();
             outcome
         }
     }

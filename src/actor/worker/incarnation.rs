@@ -11,7 +11,7 @@ use crate::actor::address::ActorRef;
 use crate::actor::chain;
 use crate::actor::context::{Context, ContextInner};
 use crate::actor::link;
-use crate::actor::protocol::{ActorExit, Blob, Caller, Ending, Erased, Report, Request};
+use crate::actor::protocol::{ActorExit, Blob, CallChain, Caller, Ending, Erased, Report, Request};
 use crate::actor::timers::Timers;
 use crate::actor::worker::serve::Incarnation;
 use crate::channel::{Receiver, Sender};
@@ -64,7 +64,7 @@ impl<A: Actor> ProcessWorker for ActorProcess<A> {
             key: context.address.connection.key,
             name: context.name().to_owned(),
         });
-        let state = match chain::handling(Vec::new(), || A::start(self.args, &context)) {
+        let state = match chain::handling(CallChain::default(), || A::start(self.args, &context)) {
             Ok(state) => state,
             Err(error) => {
                 let error = error.to_string();

@@ -144,7 +144,7 @@ impl<A: Actor> Incarnation<A> {
             let decoded = if mark.special {
                 arrived.decode::<(CallChain, A::Message)>()
             } else {
-                arrived.decode().map(|message| (CallChain::new(), message))
+                arrived.decode().map(|message| (CallChain::default(), message))
             };
             let mut served = self.served.lock();
             if served.ended {
@@ -281,7 +281,7 @@ impl<A: Actor> Incarnation<A> {
                 self.progress.notify_all();
             }
             MailboxItem::Cast(message) => {
-                self.handle(&mut served, Vec::new(), message);
+                self.handle(&mut served, CallChain::default(), message);
             }
             MailboxItem::Call { header, generation, chain, message } => {
                 if generation == self.context.inner.generation {
@@ -309,7 +309,7 @@ impl<A: Actor> Incarnation<A> {
             return true;
         };
         let handled = self.resume_on_main(|| {
-            self.handle(&mut served, Vec::new(), due.into_message());
+            self.handle(&mut served, CallChain::default(), due.into_message());
         });
         served.ended |= !handled;
         !served.ended

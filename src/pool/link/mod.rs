@@ -60,8 +60,10 @@ const POLLING: u64 = 2;
 
 /// In the tag of a task: its value comes as a parcel.
 const PARCEL_BIT: u32 = 1 << 15;
+/// In the tag of a task: what follows its value is the span that it was submitted in.
+pub(crate) const TRACED_BIT: u32 = 1 << 14;
 /// In place of a task: the worker process must end here.
-const QUIT: u32 = PARCEL_BIT - 1;
+const QUIT: u32 = TRACED_BIT - 1;
 
 /// The kinds of replies.
 mod tag {

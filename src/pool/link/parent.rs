@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::{
     ASLEEP, PARCEL_BIT, PARCEL_INLINE, PARCELS_MAX, PARCELS_TAKEN, PARENT_SLEEPS, POLLING, QUIT,
-    REGION_BYTES, REPLIES_RING, ToParent, ToWorker, WORKER_SLEEPS, tag,
+    REGION_BYTES, REPLIES_RING, TRACED_BIT, ToParent, ToWorker, WORKER_SLEEPS, tag,
 };
 use crate::ipc::deadline::{Deadline, WaitEnd};
 use crate::ipc::doorbell::claim;
@@ -63,7 +63,7 @@ pub(crate) enum Reply<'a> {
 
 /// Returns the ring's tag for tasks of this worker type.
 fn task_tag(number: u32) -> u32 {
-    assert!(number < QUIT, "a program has fewer than {QUIT} workers");
+    assert!(number & !TRACED_BIT < QUIT, "a program has fewer than {QUIT} workers");
     number
 }
 
@@ -95,7 +95,8 @@ impl ParentEnd {
     }
 
     /// Writes tasks while there is room. Returns the position of the first one, and how many were
-    /// written. The caller [rings](ParentEnd::ring) afterwards.
+    /// written. `number` is that of the worker type, with [`TRACED_BIT`] if an origin follows each
+    /// value. The caller [rings](ParentEnd::ring) afterwards.
     pub(crate) fn push<'a>(
         &self,
         number: u32,
@@ -113,7 +114,12 @@ impl ParentEnd {
     /// Sends a task as a parcel, and returns its position; `None` if the worker is gone. Only for
     /// an idle worker, whose channel and ring are empty, so this does not block. The caller
     /// [rings](ParentEnd::ring) afterwards.
-    pub(crate) fn push_parcel(&self, number: u32, envelope: Envelope) -> io::Result<Option<u64>> {
+    pub(crate) fn push_parcel(
+        &self,
+        number: u32,
+        envelope: Envelope,
+        origin: &[u8],
+    ) -> io::Result<Option<u64>> {
         let tag = task_tag(number) | PARCEL_BIT;
         let envelope = envelope.with_inline_limit(PARCEL_INLINE)?;
         // The parcel first, so that a worker that sees the entry finds the parcel in its channel.
@@ -125,7 +131,7 @@ impl ParentEnd {
         let mut tasks = lock(&self.tasks);
         let position = tasks.position();
         // An idle worker's ring has room unless it is corrupt.
-        Ok(matches!(self.checked(tasks.push(tag, &[])), Ok(true)).then_some(position))
+        Ok(matches!(self.checked(tasks.push(tag, origin)), Ok(true)).then_some(position))
     }
 
     /// Makes the worker end once it has taken all tasks before this. The caller rings afterwards.

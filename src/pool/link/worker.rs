@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{
     ASLEEP, PARCEL_BIT, PARCEL_INLINE, PARCELS_MAX, PARCELS_TAKEN, PARENT_SLEEPS, POLLING, QUIT,
-    REGION_BYTES, REPLIES_RING, ToParent, ToWorker, WORKER_SLEEPS, tag,
+    REGION_BYTES, REPLIES_RING, TRACED_BIT, ToParent, ToWorker, WORKER_SLEEPS, tag,
 };
 use crate::ipc::deadline::{Forever, WaitEnd};
 use crate::ipc::hub;
@@ -23,6 +23,7 @@ use crate::ipc::wire::{
 };
 use crate::process::TaskFailure;
 use crate::sys::lock;
+use crate::trace::ORIGIN_BYTES;
 
 /// The worker's end on its way: it travels to the process in a value, and is
 /// [opened](WorkerEnd::open) there.
@@ -43,9 +44,25 @@ struct WorkerEndParts {
 pub(crate) struct NextTask {
     /// The number of its worker type.
     pub(crate) number: u32,
-    pub(crate) bytes: SmallBytes,
+    bytes: SmallBytes,
     /// The value, if it came as a parcel and not as bytes.
     pub(crate) parcel: Option<Envelope>,
+    /// The span that it was submitted in.
+    pub(crate) origin: Option<[u8; ORIGIN_BYTES]>,
+}
+
+impl NextTask {
+    fn new(tag: u32, bytes: SmallBytes, parcel: Option<Envelope>) -> NextTask {
+        let is_traced = tag & TRACED_BIT != 0;
+        let origin = is_traced.then(|| bytes.as_slice().last_chunk().copied()).flatten();
+        NextTask { number: tag & !(TRACED_BIT | PARCEL_BIT), bytes, parcel, origin }
+    }
+
+    /// The encoded value.
+    pub(crate) fn value(&self) -> &[u8] {
+        let bytes = self.bytes.as_slice();
+        &bytes[..bytes.len() - self.origin.map_or(0, |origin| origin.len())]
+    }
 }
 
 /// The open end, in the worker process.
@@ -157,11 +174,11 @@ impl Executor {
         let begun = begin().map_or_else(|| channel.wait(begin), Some)?;
         let (tag, bytes) = begun.ok().filter(|&(tag, _)| tag != QUIT)?;
         if tag & PARCEL_BIT == 0 {
-            return Some(NextTask { number: tag, bytes, parcel: None });
+            return Some(NextTask::new(tag, bytes, None));
         }
         let parcel = lock(&channel.parcels).pop_front();
         self.push(tag::BEGUN, &[]);
-        Some(NextTask { number: tag & !PARCEL_BIT, bytes, parcel })
+        Some(NextTask::new(tag, bytes, parcel))
     }
 
     /// Writes the output of the task that was begun last.

@@ -16,7 +16,12 @@ pub(in crate::pool) trait WorkerControl: Clone {
     fn push<'a>(&self, number: u32, values: impl Iterator<Item = &'a [u8]>) -> (u64, u64);
 
     /// Sends one task to an idle worker. Returns its position, or `Ok(None)` if the worker is gone.
-    fn push_parcel(&self, number: u32, envelope: Envelope) -> io::Result<Option<u64>>;
+    fn push_parcel(
+        &self,
+        number: u32,
+        envelope: Envelope,
+        origin: &[u8],
+    ) -> io::Result<Option<u64>>;
 
     /// Takes back all tasks that have not begun. Returns how many of `positions` have begun.
     fn recall(&self, positions: impl Iterator<Item = u64>) -> Result<u64, Corrupt>;

@@ -79,7 +79,7 @@ impl WorkerControl for FakeWorker {
         (position, count)
     }
 
-    fn push_parcel(&self, _: u32, envelope: Envelope) -> io::Result<Option<u64>> {
+    fn push_parcel(&self, _: u32, envelope: Envelope, _: &[u8]) -> io::Result<Option<u64>> {
         let mut fake = lock(&self.0);
         assert!(fake.ring.is_empty(), "a parcel is given to a worker that is not idle");
         if fake.refuses_parcels {

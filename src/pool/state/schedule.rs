@@ -144,10 +144,11 @@ impl<W: WorkerControl> State<W> {
         let Some(mut range) = self.queue.pop_front() else {
             return Given::None;
         };
-        let number = range.batch.spec.number;
+        let (number, origin) = (range.batch.tag(), range.batch.origin());
+        let origin = origin.as_ref().map_or(&[][..], |origin| origin);
         let pushed = if range.batch.is_parcel() {
             let envelope = range.batch.take_parcel();
-            let pushed = envelope.map(|envelope| worker.push_parcel(number, envelope));
+            let pushed = envelope.map(|envelope| worker.push_parcel(number, envelope, origin));
             pushed.unwrap_or(Ok(None)).map(|position| position.map(|position| (position, 1)))
         } else {
             let to = range.from + share.min(range.len()) as u32;

@@ -1,0 +1,45 @@
+//! Spans and events of the crate `tracing`, across processes (feature `tracing`).
+//!
+//! ```text
+//!   child                                        parent
+//!   -----                                        ------
+//!   source: a subscriber --- channel ----------> mirror, on a thread: the same spans and events,
+//!                                                for the program's own subscriber
+//!   attach <-------------- a task, a call ------ capture: the current span of the caller
+//! ```
+//!
+//! The parent's subscriber gets each span and event of a child as its own, from callsites that the
+//! mirror makes, with two more fields: the name and pid of the process. So whatever layers it has,
+//! such as that of `tracing-opentelemetry`, work for children, which need none.
+//!
+//! What travels with a task or call is an [`Origin`]: a process and the number that its subscriber
+//! gave to the span. A span without a parent in the child becomes a child of that span. The mirror
+//! knows the numbers of all its children, so an origin may be a span of any of them.
+//!
+//! **A span must be open when it becomes a parent.** Records of two processes arrive in any order,
+//! and the parent's own code runs ahead of both. So the parent holds a span that it has captured
+//! ([`Captured`]), and the mirror holds one that a child has closed, until the channel has been seen
+//! empty after that: what was sent before is then handled.
+
+#[cfg(feature = "tracing")]
+mod context;
+#[cfg(feature = "tracing")]
+mod mirror;
+#[cfg(feature = "tracing")]
+mod record;
+#[cfg(feature = "tracing")]
+mod relay;
+#[cfg(feature = "tracing")]
+mod source;
+#[cfg(not(feature = "tracing"))]
+mod without;
+
+#[cfg(feature = "tracing")]
+pub(crate) use context::{Captured, attach, capture, release_due};
+#[cfg(feature = "tracing")]
+pub(crate) use relay::child_ended;
+#[cfg(not(feature = "tracing"))]
+pub(crate) use without::{Captured, attach, capture, child_ended, release_due};
+
+/// The bytes of an origin.
+pub(crate) const ORIGIN_BYTES: usize = 12;
