@@ -60,6 +60,8 @@ pub(crate) use hostile::attack;
 pub(crate) use inbound::RawMessage;
 pub(crate) use layout::Mark;
 pub(crate) use outbound::SendFailure;
+#[cfg(feature = "tracing")]
+pub(crate) use rings::Backlog;
 
 /// A message to a receiver.
 #[derive(Debug, Serialize, Deserialize)]

@@ -331,6 +331,8 @@ impl Rings {
 
 #[cfg(test)]
 mod tests {
+    #[cfg(feature = "tracing")]
+    use std::collections::HashMap;
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::time::Duration;
 
@@ -437,6 +439,28 @@ mod tests {
     }
 
     /// Senders that pause often, and receivers that sleep often: each message is received.
+    #[cfg(feature = "tracing")]
+    #[test]
+    fn a_backlog_is_received_though_the_channel_is_never_empty() {
+        let (senders, receiver) = quiet();
+        // One that has been heard and one that has fallen quiet, each with something unread.
+        for (sender, n) in [(&senders[0], 100), (&senders[SENDERS as usize - 1], 101)] {
+            (0..50).for_each(|_| sender.send(n).unwrap());
+        }
+        // Its ring is not known before the doorbells are read.
+        let newcomer = senders[0].separate();
+        newcomer.send(102).unwrap();
+        let backlog = receiver.backlog();
+        let mut left = HashMap::from([(100, 50), (101, 50), (102, 1)]);
+        while !receiver.has_received(&backlog) {
+            senders[1].send(7).unwrap();
+            let n = receiver.recv_timeout(LONG).unwrap();
+            left.entry(n).and_modify(|left| *left -= 1);
+        }
+        assert!(left.values().all(|&left| left == 0), "{left:?}");
+        assert!(receiver.has_received(&receiver.backlog()) == receiver.try_recv().is_err());
+    }
+
     #[test]
     fn no_message_of_senders_that_fall_quiet_is_missed() {
         const EACH: u64 = 400;

@@ -23,6 +23,9 @@ use log::Level;
 use crate::ipc::catch::catch_panic;
 use crate::sys::{self, Service, lock};
 
+/// How often [`DropReports`] reports at most.
+pub(crate) const REPORT_EVERY: Duration = Duration::from_secs(1);
+
 /// Records beyond this number are dropped and counted.
 const PENDING_MAX: usize = 1024;
 /// How long the exit of the program waits for the logger.
@@ -58,6 +61,32 @@ pub(crate) fn error(target: &'static str, text: fmt::Arguments<'_>) {
 
 pub(crate) fn warn(target: &'static str, text: fmt::Arguments<'_>) {
     report(Level::Warn, target, text);
+}
+
+/// Warns of what was dropped in a flood. A warning of each loss would take the time of what is left,
+/// so one tells the number of many.
+#[derive(Debug, Default)]
+pub(crate) struct DropReports(Mutex<LastDropReport>);
+
+#[derive(Debug, Default)]
+struct LastDropReport {
+    dropped: u64,
+    at: Option<Instant>,
+}
+
+impl DropReports {
+    /// Reports the losses since the last report, unless that was less than `pause` ago. `dropped` is
+    /// the number of all losses, `what` says what was lost and why.
+    pub(crate) fn report(&self, target: &'static str, what: &str, dropped: u64, pause: Duration) {
+        let mut last = lock(&self.0);
+        let is_due = last.at.is_none_or(|at| at.elapsed() >= pause);
+        let count = dropped.saturating_sub(last.dropped);
+        if count > 0 && is_due {
+            *last = LastDropReport { dropped, at: Some(Instant::now()) };
+            drop(last);
+            warn(target, format_args!("{count} {what}"));
+        }
+    }
 }
 
 pub(crate) fn debug(target: &'static str, text: fmt::Arguments<'_>) {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::LogSink;
 use super::record::{LogMessage, LogRecord};
 use crate::channel::{Receiver, Sender, channel};
-use crate::diagnostics;
+use crate::diagnostics::{self, DropReports, REPORT_EVERY};
 use crate::error::{CreateError, RecvError};
 use crate::ipc::catch::catch_panic;
 use crate::ipc::deadline::{Deadline, WaitEnd};
@@ -21,7 +21,7 @@ struct Forwarder {
     level: AtomicU64,
     sent: AtomicU64,
     dropped: AtomicU64,
-    reported: Mutex<Reported>,
+    reported: DropReports,
     /// How often a thread has asked whether all records have been passed to the logger.
     asked: std::sync::atomic::AtomicU64,
     progress: Mutex<Progress>,
@@ -36,13 +36,6 @@ struct Progress {
     answered: u64,
 }
 
-/// The last report of dropped records.
-#[derive(Default)]
-struct Reported {
-    dropped: u64,
-    at: Option<Instant>,
-}
-
 static FORWARDER: Service<Forwarder> = Service::new("offspring-logs");
 
 /// How long `join` waits while the logger makes no progress, for example because it is blocked.
@@ -51,10 +44,6 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// How long `join` waits for a logger that makes progress. What comes faster than it can be handled,
 /// from other children, does not hold up a thread for ever.
 const LONGEST: Duration = Duration::from_secs(10);
-
-/// How often dropped records are reported at most: in a flood, a report of each loss would take the
-/// logger's time from other records.
-const REPORT_EVERY: Duration = Duration::from_secs(1);
 
 /// Returns the sink for one more child.
 pub(super) fn sink(waits: log::LevelFilter) -> Result<LogSink, CreateError> {
@@ -100,7 +89,7 @@ impl Forwarder {
             level: number()?,
             sent: number()?,
             dropped: number()?,
-            reported: Mutex::default(),
+            reported: DropReports::default(),
             asked: Default::default(),
             progress: Mutex::default(),
             progressed: Condvar::new(),
@@ -114,21 +103,9 @@ impl Forwarder {
 
     /// Reports what was dropped since the last report, unless that was less than `pause` ago.
     fn report_dropped(&self, pause: Duration) {
+        let what = "log records of children were dropped, because the logger does not keep up";
         let dropped = self.dropped.load(Ordering::SeqCst);
-        let mut reported = lock(&self.reported);
-        let is_due = reported.at.is_none_or(|at| at.elapsed() >= pause);
-        let count = dropped.saturating_sub(reported.dropped);
-        if count > 0 && is_due {
-            *reported = Reported { dropped, at: Some(Instant::now()) };
-            // Unlocked before the logger is called, because that is user code.
-            drop(reported);
-            diagnostics::warn(
-                "offspring::logs",
-                format_args!(
-                    "{count} log records of children were dropped, because the logger does not keep up"
-                ),
-            );
-        }
+        self.reported.report("offspring::logs", what, dropped, pause);
     }
 
     fn handled(&self) {

@@ -10,7 +10,7 @@ use tracing_core::dispatcher::get_default;
 use tracing_core::span::Id;
 
 use super::ORIGIN_BYTES;
-use super::record::Origin;
+use super::record::{self, Origin};
 use super::relay;
 use crate::sys::lock;
 
@@ -43,6 +43,10 @@ pub(super) type Released = Vec<(u64, u64)>;
 /// Captures the current span of this thread, if there is one. The caller holds no lock: this calls
 /// the program's subscriber.
 pub(crate) fn capture() -> Option<Captured> {
+    // One load, if this program has no subscriber.
+    if record::wanted() == 0 {
+        return None;
+    }
     get_default(|dispatch| {
         let current = dispatch.current_span();
         let id = dispatch.clone_span(current.id()?);
@@ -98,13 +102,18 @@ impl Drop for Captured {
     }
 }
 
-/// Closes the spans that nobody holds, unless something that children have sent is unhandled. The
-/// caller holds no lock.
+/// Closes the spans that nobody holds: at once, unless something that children have sent is
+/// unhandled. The caller holds no lock.
+#[inline]
 pub(crate) fn release_due() {
-    // Before the check: what is released later may have sent something that was not counted.
-    let released = released();
-    if !released.is_empty() && relay::is_caught_up() {
-        release(&released);
+    if RELEASED.load(Ordering::Relaxed) > 0 {
+        // Before the check: what is released later may have sent something that was not counted.
+        let released = released();
+        if relay::is_caught_up() {
+            release(&released);
+        } else {
+            relay::wake();
+        }
     }
 }
 

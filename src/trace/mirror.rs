@@ -16,7 +16,6 @@ use tracing_core::{Callsite, Dispatch, Event, LevelFilter, Metadata};
 use super::context;
 use super::record::{self, FieldValue, Origin, Place, Record, What};
 use crate::error::printable;
-use crate::process;
 
 /// The fields that name the process.
 const PROCESS: &str = "process";
@@ -35,8 +34,8 @@ pub(super) struct Mirror {
     callsites: HashMap<Place, &'static Mirrored>,
     /// The spans of children, by pid and number.
     spans: HashMap<Origin, MirroredSpan>,
-    /// Those that a child has closed, until the channel is empty.
-    closing: Vec<Origin>,
+    /// Those that a child has closed. They stay open until what was sent before is handled.
+    closed: Vec<Origin>,
 }
 
 struct MirroredSpan {
@@ -226,14 +225,9 @@ impl Mirror {
             }
             What::Close { spans } => {
                 let spans = spans.into_iter().map(|span| Origin { process: pid, span });
-                self.closing.extend(spans);
+                self.closed.extend(spans);
             }
-            What::Ended => {
-                let running: Vec<u32> = process::running().iter().map(|child| child.pid).collect();
-                let gone = self.spans.keys().filter(|span| !running.contains(&span.process));
-                self.closing.extend(gone.copied().collect::<Vec<_>>());
-            }
-            What::UpdateLevel => {}
+            What::UpdateLevel | What::Wake => {}
         }
     }
 
@@ -269,12 +263,21 @@ impl Mirror {
         (None, context::set(origin))
     }
 
-    /// Closes what children have closed. Nothing that belongs to it follows.
-    pub(super) fn settle(&mut self) {
+    /// Returns the spans that children have closed since the last call.
+    pub(super) fn take_closed(&mut self) -> Vec<Origin> {
+        std::mem::take(&mut self.closed)
+    }
+
+    /// Closes these spans. Nothing that belongs to them follows.
+    pub(super) fn close_all(&mut self, spans: Vec<Origin>) {
         let dispatch = get_default(Dispatch::clone);
-        for span in std::mem::take(&mut self.closing) {
-            self.close(&dispatch, span);
-        }
+        spans.into_iter().for_each(|span| self.close(&dispatch, span));
+    }
+
+    /// Closes the spans that processes other than these have left open.
+    pub(super) fn close_all_but(&mut self, running: &[u32]) {
+        let gone = self.spans.keys().filter(|span| !running.contains(&span.process));
+        self.close_all(gone.copied().collect());
     }
 
     fn close(&mut self, dispatch: &Dispatch, span: Origin) {

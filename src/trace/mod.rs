@@ -18,8 +18,8 @@
 //!
 //! **A span must be open when it becomes a parent.** Records of two processes arrive in any order,
 //! and the parent's own code runs ahead of both. So the parent holds a span that it has captured
-//! ([`Captured`]), and the mirror holds one that a child has closed, until the channel has been seen
-//! empty after that: what was sent before is then handled.
+//! ([`Captured`]), and the mirror holds one that a child has closed, until what the channel held at
+//! that time is handled ([`Backlog`](crate::channel::Backlog)), however much has arrived since.
 
 #[cfg(feature = "tracing")]
 mod context;

@@ -14,7 +14,7 @@ pub(super) struct TraceSink {
     pub(super) records: Sender<Record>,
     /// The most verbose level that the parent wants.
     pub(super) level: AtomicU64,
-    /// How many records all children have sent, and how many they have dropped.
+    /// How many records all children have sent or begun to send, and how many they have dropped.
     pub(super) sent: AtomicU64,
     pub(super) dropped: AtomicU64,
 }
@@ -54,10 +54,10 @@ pub(super) enum What {
         place: Place,
         values: Vec<(u32, FieldValue)>,
     },
-    /// From the parent itself: a child has ended.
-    Ended,
     /// Asks the parent to update the wanted level.
     UpdateLevel,
+    /// From the parent itself, to its thread: there is something to do.
+    Wake,
 }
 
 /// The callsite of a span or event.

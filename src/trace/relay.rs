@@ -1,32 +1,58 @@
 //! The channel from all children to one thread of their parent, which owns the mirror.
 
 use std::io;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex};
 use std::time::{Duration, Instant};
 
+use super::context::Released;
 use super::mirror::Mirror;
-use super::record::{self, Record, TraceSink, What};
+use super::record::{self, Origin, Record, TraceSink, What};
 use super::{context, source};
-use crate::channel::{Receiver, channel};
-use crate::diagnostics;
+use crate::channel::{Backlog, Receiver, channel};
+use crate::diagnostics::{self, DropReports, REPORT_EVERY};
 use crate::error::{CreateError, RecvError, TryRecvError};
 use crate::ipc::catch::catch_panic;
 use crate::ipc::wire::{self, EncodedValue, Envelope, Retry, Shape};
-use crate::process::{LogTarget, NewChild, SpawnHook};
+use crate::process::{self, LogTarget, NewChild, SpawnHook};
 use crate::shared::AtomicU64;
 use crate::sys::{self, Service, lock};
 
 struct Relay {
     sink: TraceSink,
-    /// How many dropped records were reported.
-    reported: Mutex<u64>,
-    /// How many records were handled, of those that were sent.
-    handled: Mutex<u64>,
-    progress: Condvar,
+    reported: DropReports,
+    progress: Mutex<Progress>,
+    progressed: Condvar,
+    /// Set while a [`What::Wake`] is on its way.
+    is_woken: AtomicBool,
+    /// Set when a child has ended.
+    has_ended: AtomicBool,
+}
+
+#[derive(Default)]
+struct Progress {
+    /// How many records were handled, of those that children have sent.
+    handled: u64,
+    /// How many threads have asked to learn when all is handled that was sent by then, and how many
+    /// of them know.
+    asked: u64,
+    answered: u64,
+}
+
+/// What is due once everything that was sent before it is handled.
+struct Due {
+    backlog: Backlog,
+    released: Released,
+    closed: Vec<Origin>,
+    /// If a child has ended: those that run.
+    running: Option<Vec<u32>>,
+    asked: u64,
 }
 
 static RELAY: Service<Relay> = Service::new("offspring-tracing");
+
+/// In a flood of records, the thread looks for what is due once after so many.
+const LOOK_EVERY: u32 = 64;
 
 /// How long `join` waits for a subscriber that makes no progress.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -63,56 +89,67 @@ fn relay() -> Result<&'static Relay, CreateError> {
             let sink = TraceSink { records, level: number()?, sent: number()?, dropped: number()? };
             let relay = Relay {
                 sink,
-                reported: Mutex::new(0),
-                handled: Mutex::new(0),
-                progress: Condvar::new(),
+                reported: DropReports::default(),
+                progress: Mutex::default(),
+                progressed: Condvar::new(),
+                is_woken: AtomicBool::new(false),
+                has_ended: AtomicBool::new(false),
             };
             Ok((relay, move |relay: &Relay| relay.run(&received)))
         })
         .map_err(CreateError::io("start the thread for spans of children"))
 }
 
-/// Returns whether everything that children have sent is handled.
+/// Returns whether everything that children have sent is handled. May return `false` for ever after
+/// a child has died while it sent.
 pub(super) fn is_caught_up() -> bool {
     RELAY.get().is_none_or(|relay| {
+        // The number of sent ones first: those that are handled afterwards were counted in it, or
+        // were sent after this call.
         let sent = relay.sink.sent.load(Ordering::SeqCst);
-        *lock(&relay.handled) >= sent
+        lock(&relay.progress).handled >= sent
     })
+}
+
+/// Makes the thread look for what is due.
+pub(super) fn wake() {
+    if let Some(relay) = RELAY.get() {
+        relay.wake();
+    }
 }
 
 /// Waits until the subscriber has everything that children have sent by now. Gives up on one that
 /// makes no progress.
 fn after_end(deadline: Option<Instant>) {
     let Some(relay) = RELAY.get() else { return };
-    let sent = relay.sink.sent.load(Ordering::SeqCst);
-    let mut handled = lock(&relay.handled);
-    let mut last = *handled;
+    relay.has_ended.store(true, Ordering::SeqCst);
+    let mut progress = lock(&relay.progress);
+    progress.asked += 1;
+    let (asked, mut last) = (progress.asked, progress.handled);
+    drop(progress);
+    relay.wake();
     let mut patience = Instant::now() + PATIENCE;
-    while *handled < sent {
+    let mut progress = lock(&relay.progress);
+    while progress.answered < asked {
         let until = deadline.map_or(patience, |deadline| deadline.min(patience));
         if until <= Instant::now() {
             break;
         }
-        handled = sys::wait(&relay.progress, handled, Some(until));
-        if *handled != last {
-            last = *handled;
+        progress = sys::wait(&relay.progressed, progress, Some(until));
+        if progress.handled != last {
+            last = progress.handled;
             patience = Instant::now() + PATIENCE;
         }
     }
-    drop(handled);
-    // With a deadline, it may be the end of the program, when a thread has lost what it needs to
-    // send.
-    if deadline.is_none() {
-        child_ended();
-    }
+    drop(progress);
+    relay.report_dropped(Duration::ZERO);
 }
 
 /// Closes the spans that a child has left open.
 pub(crate) fn child_ended() {
     if let Some(relay) = RELAY.get() {
-        let ended = Record { process: String::new(), pid: std::process::id(), what: What::Ended };
-        // If the channel is full, the next end of a child does it.
-        let _ = relay.sink.records.try_send(ended);
+        relay.has_ended.store(true, Ordering::SeqCst);
+        relay.wake();
     }
 }
 
@@ -121,42 +158,42 @@ impl Relay {
         self.sink.level.store(record::wanted(), Ordering::Relaxed);
     }
 
-    fn report_dropped(&self) {
+    fn report_dropped(&self, pause: Duration) {
+        let what =
+            "spans and events of children were dropped, because the subscriber does not keep up";
         let dropped = self.sink.dropped.load(Ordering::SeqCst);
-        let before = std::mem::replace(&mut *lock(&self.reported), dropped);
-        if dropped > before {
-            let count = dropped - before;
-            let text = format_args!(
-                "{count} spans and events of children were dropped, because the subscriber does not keep up"
-            );
-            diagnostics::warn("offspring::trace", text);
+        self.reported.report("offspring::trace", what, dropped, pause);
+    }
+
+    fn wake(&self) {
+        if !self.is_woken.swap(true, Ordering::SeqCst) {
+            let wake = Record { process: String::new(), pid: std::process::id(), what: What::Wake };
+            if self.sink.records.try_send(wake).is_err() {
+                // No room: the thread has much to do, and looks meanwhile.
+                self.is_woken.store(false, Ordering::SeqCst);
+            }
         }
     }
 
     fn run(&self, received: &Receiver<Record>) {
         let mut mirror = Mirror::default();
         let mut retry = Retry::default();
+        let mut due = None;
+        // How many records were handled since the thread last looked for what is due.
+        let mut unlooked = 0;
         loop {
-            let released = context::released();
             let record = match received.try_recv() {
                 Err(TryRecvError::Empty) => {
-                    // Whatever was sent before is handled, so nothing follows that belongs to what
-                    // has ended. The user's subscriber may panic, and this thread must survive.
-                    let _ = catch_panic("subscriber", || {
-                        mirror.settle();
-                        context::release(&released);
-                    });
+                    while self.settle(&mut due, &mut mirror, received) {}
                     received.recv()
                 }
                 Ok(record) => Ok(record),
                 Err(_) => received.recv(),
             };
             match record {
-                Ok(Record { what: What::UpdateLevel, .. }) => self.handled(),
-                Ok(record @ Record { what: What::Ended, .. }) => {
-                    let _ = catch_panic("subscriber", || mirror.handle(record));
-                }
+                Ok(Record { what: What::Wake, .. }) => self.is_woken.store(false, Ordering::SeqCst),
                 Ok(record) => {
+                    // The user's subscriber may panic, and this thread must survive.
                     let _ = catch_panic("subscriber", || mirror.handle(record));
                     self.handled();
                 }
@@ -167,17 +204,66 @@ impl Relay {
                 Err(error) => {
                     let text = format_args!("a span or event was lost: {error}");
                     diagnostics::error("offspring::trace", text);
-                    // It was counted as sent, and `after_end` must not wait for it.
                     self.handled();
                 }
             }
             self.update_level();
+            unlooked += 1;
+            if unlooked == LOOK_EVERY {
+                unlooked = 0;
+                self.settle(&mut due, &mut mirror, received);
+            }
         }
     }
 
+    /// Does what is due, if everything that was sent before it is handled. Returns whether it did.
+    fn settle(
+        &self,
+        due: &mut Option<Due>,
+        mirror: &mut Mirror,
+        received: &Receiver<Record>,
+    ) -> bool {
+        let next = due.take().or_else(|| self.find_due(mirror, received));
+        match next {
+            None => false,
+            Some(next) if !received.has_received(&next.backlog) => {
+                *due = Some(next);
+                false
+            }
+            Some(Due { released, closed, running, asked, .. }) => {
+                let _ = catch_panic("subscriber", || {
+                    mirror.close_all(closed);
+                    if let Some(running) = running {
+                        mirror.close_all_but(&running);
+                    }
+                    context::release(&released);
+                });
+                lock(&self.progress).answered = asked;
+                self.progressed.notify_all();
+                true
+            }
+        }
+    }
+
+    fn find_due(&self, mirror: &mut Mirror, received: &Receiver<Record>) -> Option<Due> {
+        let (asked, answered) = {
+            let progress = lock(&self.progress);
+            (progress.asked, progress.answered)
+        };
+        let (released, closed) = (context::released(), mirror.take_closed());
+        let has_ended = self.has_ended.swap(false, Ordering::SeqCst);
+        if asked == answered && released.is_empty() && closed.is_empty() && !has_ended {
+            return None;
+        }
+        let running = has_ended.then(|| process::running().iter().map(|child| child.pid).collect());
+        // Last: it must have what was sent before any of the above.
+        let backlog = received.backlog();
+        Some(Due { backlog, released, closed, running, asked })
+    }
+
     fn handled(&self) {
-        self.report_dropped();
-        *lock(&self.handled) += 1;
-        self.progress.notify_all();
+        self.report_dropped(REPORT_EVERY);
+        lock(&self.progress).handled += 1;
+        self.progressed.notify_all();
     }
 }

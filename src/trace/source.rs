@@ -87,20 +87,20 @@ impl Source {
     /// A slow subscriber blocks no child: when the channel is full, records are dropped and counted.
     fn try_send(&self, what: What) {
         let record = Record { process: self.name.clone(), pid: self.pid, what };
-        let count = match self.sink.records.try_send(record) {
-            // Counted after it is sent: a parent that waits for what was counted never waits for a
-            // record that was lost.
-            Ok(()) => &self.sink.sent,
-            Err(TrySendError::Full(record)) => {
-                if let What::Close { spans } = record.what {
-                    lock(&self.unsent).extend(spans);
-                    return;
-                }
-                &self.sink.dropped
+        // Counted first: a parent that has handled as many as were counted has handled all. If this
+        // process dies in between, the parent only takes the longer way.
+        self.sink.sent.fetch_add(1, Ordering::SeqCst);
+        let Err(error) = self.sink.records.try_send(record) else { return };
+        self.sink.sent.fetch_sub(1, Ordering::SeqCst);
+        match error {
+            TrySendError::Full(Record { what: What::Close { spans }, .. }) => {
+                lock(&self.unsent).extend(spans);
             }
-            Err(_) => return,
-        };
-        count.fetch_add(1, Ordering::SeqCst);
+            TrySendError::Full(_) => {
+                self.sink.dropped.fetch_add(1, Ordering::SeqCst);
+            }
+            _ => {}
+        }
     }
 
     /// Asks the parent to update the wanted level, if the last request was some time ago.

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use offspring::pool::TaskError;
 use offspring::process::Backend;
+use offspring::sync::Event as SharedEvent;
 use offspring::{Pool, Receiver, channel};
 use opentelemetry::trace::{SpanId, TracerProvider};
 use opentelemetry_sdk::trace::{InMemorySpanExporter, SdkTracerProvider, SpanData};
@@ -174,6 +175,9 @@ fn nested() {
 fn what_a_process_has_emitted_is_there_when_it_is_joined() {
     exporter();
     nested::spawn().unwrap().join().unwrap();
+    // Without waiting: all is there, and the spans have ended.
+    let ended = exporter().get_finished_spans().unwrap();
+    assert!(["outer", "inner"].iter().all(|name| ended.iter().any(|span| span.name == *name)));
     let events = events_with("deep");
     assert_eq!(events.len(), 1);
     assert_eq!((events[0].level, &events[0].spans[..]), (Level::WARN, &["inner", "outer"][..]));
@@ -254,6 +258,41 @@ fn a_burst_that_overflows_blocks_nobody_and_leaves_no_span_open() {
     let source = spans("source", 1).remove(0);
     let bursts = spans("burst", 1);
     assert!(bursts.iter().all(|span| span.parent_span_id == source.span_context.span_id()));
+}
+
+#[offspring::worker]
+fn flood(begun: offspring::Sender<()>, end: SharedEvent) {
+    begun.send(()).unwrap();
+    while !end.is_set() {
+        tracing::info!("flood");
+    }
+}
+
+#[offspring::worker]
+fn beside() {
+    tracing::info_span!("beside").in_scope(|| ());
+}
+
+#[offspring::test(timeout = "60s")]
+fn a_span_ends_while_others_flood_the_channel() {
+    exporter();
+    let (begun, has_begun) = channel().unwrap();
+    let end = SharedEvent::new().unwrap();
+    let flood = || flood::spawn(begun.clone(), end.clone()).unwrap();
+    let floods = [flood(), flood()];
+    floods.iter().for_each(|_| has_begun.recv().unwrap());
+    let pool = Pool::new(1).unwrap();
+    let above = tracing::info_span!("above");
+    // The record of the span may be dropped, as any record in a flood.
+    eventually("a span beside the flood", || {
+        above.in_scope(|| pool.run(beside::new())).unwrap();
+        let ended = exporter().get_finished_spans().unwrap();
+        ended.into_iter().any(|span| span.name == "beside").then_some(())
+    });
+    drop(above);
+    spans("above", 1);
+    end.set();
+    floods.into_iter().for_each(|flood| flood.join().unwrap());
 }
 
 struct Relay {
