@@ -439,8 +439,11 @@ impl ProcessBuilder {
         let invalid = |option, problem: &str| {
             Err(SpawnError::InvalidOption { option, problem: problem.to_owned() })
         };
-        if self.stdin.as_ref().is_some_and(Stdio::is_prefixed) {
-            return invalid("stdin", "cannot be prefixed: only stdout and stderr can");
+        if self.stdin.as_ref().is_some_and(Stdio::is_relayed) {
+            return invalid(
+                "stdin",
+                "cannot be passed on line by line: only stdout and stderr can",
+            );
         }
         let stdio = [("stdin", &self.stdin), ("stdout", &self.stdout), ("stderr", &self.stderr)];
         for (option, stdio) in stdio {

@@ -7,7 +7,7 @@ use std::process;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::process::parent::relay::{self, RelayTarget, RelayedPipe};
+use crate::process::parent::relay::{self, LineHandler, RelayTarget, RelayedPipe};
 use crate::sys;
 
 /// The stdin, stdout or stderr of a child. Dropping it closes the file that it holds, if any.
@@ -44,6 +44,7 @@ enum StdioKind {
     Null,
     Piped,
     Prefixed,
+    Lines(LineHandler),
     File(OwnedFd),
 }
 
@@ -120,6 +121,46 @@ impl Stdio {
         Stdio(StdioKind::Prefixed)
     }
 
+    /// For stdout and stderr: the parent calls this function with each line, without its newline.
+    /// So lines can go where the program's own output goes: above a progress bar, to a logger, into
+    /// a user interface.
+    ///
+    /// The function runs on the thread that [`prefixed`](Stdio::prefixed) prints on, which serves
+    /// all children, and what is said there holds here, too: about the last line, about `join`,
+    /// about lines longer than 64 KiB, and about a function that blocks. If it panics, the panic is
+    /// reported, and the next line comes. Bytes that are not UTF-8 become U+FFFD; control characters
+    /// stay.
+    ///
+    /// ```
+    /// use std::sync::mpsc;
+    /// use offspring::{Pool, Stdio};
+    ///
+    /// #[offspring::worker]
+    /// fn halve(n: u32) -> u32 {
+    ///     if n % 2 == 1 {
+    ///         eprintln!("{n} is odd");
+    ///     }
+    ///     n / 2
+    /// }
+    ///
+    /// #[offspring::main]
+    /// fn main() -> Result<(), Box<dyn std::error::Error>> {
+    ///     let (lines, printed) = mpsc::channel();
+    ///     let builder = Pool::builder().workers(2).process(move |_, process| {
+    ///         let lines = lines.clone();
+    ///         process.stderr(Stdio::lines(move |line| lines.send(line.to_owned()).unwrap_or(())))
+    ///     });
+    ///     let pool = builder.build()?;
+    ///     assert_eq!(pool.run(halve::new(7))?, 3);
+    ///     assert_eq!(printed.recv()?, "7 is odd");
+    ///     Ok(())
+    /// }
+    /// ```
+    #[must_use]
+    pub fn lines(handle: impl Fn(&str) + Send + Sync + 'static) -> Stdio {
+        Stdio(StdioKind::Lines(LineHandler(Arc::new(handle))))
+    }
+
     pub(super) fn is_null(&self) -> bool {
         matches!(self.0, StdioKind::Null)
     }
@@ -128,8 +169,9 @@ impl Stdio {
         matches!(self.0, StdioKind::Piped)
     }
 
-    pub(super) fn is_prefixed(&self) -> bool {
-        matches!(self.0, StdioKind::Prefixed)
+    /// Whether the parent reads it line by line.
+    pub(super) fn is_relayed(&self) -> bool {
+        matches!(self.0, StdioKind::Prefixed | StdioKind::Lines(_))
     }
 
     /// Opens both ends, the child's and the parent's. `which` is 0 for stdin, 1 for stdout, 2 for
@@ -149,14 +191,18 @@ impl Stdio {
                     (write, ParentStdio::Pipe(read))
                 })
             }
-            StdioKind::Prefixed => {
-                let (read, write) = sys::pipe()?;
-                let target = if which == 1 { RelayTarget::Stdout } else { RelayTarget::Stderr };
-                Ok((write, ParentStdio::Relayed(relay::start_pipe(name, read, target)?)))
+            StdioKind::Prefixed => relayed(which, name, RelayTarget::Print),
+            StdioKind::Lines(handler) => {
+                relayed(which, name, RelayTarget::Handler(handler.clone()))
             }
             StdioKind::File(file) => Ok((file.try_clone()?, ParentStdio::None)),
         }
     }
+}
+
+fn relayed(which: u8, name: &str, target: RelayTarget) -> io::Result<(OwnedFd, ParentStdio)> {
+    let (read, write) = sys::pipe()?;
+    Ok((write, ParentStdio::Relayed(relay::start_pipe(name, read, which == 2, target)?)))
 }
 
 fn null() -> io::Result<OwnedFd> {

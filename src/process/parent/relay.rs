@@ -1,11 +1,13 @@
 //! Prints the lines of children to this process's stdout and stderr, each with the name of its
-//! process.
+//! process, or passes them to a function of the program.
 //!
 //! One thread, the relay, reads the pipes of all children and prints. Only this thread blocks when
-//! our own stdout has no reader (a stopped terminal): then the pipes fill up and the children
-//! block, as if they printed there themselves. No other thread waits for the relay without a limit.
+//! our own stdout has no reader (a stopped terminal), or a function does not return: then the pipes
+//! fill up and the children block, as if they printed there themselves. No other thread waits for
+//! the relay without a limit.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,6 +15,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::error::printable;
+use crate::ipc::catch::catch_panic;
 use crate::sys::{self, Poller, Service};
 
 /// A longer line is printed in pieces.
@@ -27,20 +30,32 @@ const TAIL_MAX: usize = 1 << 10;
 /// The longest wait of a `join`, or of the end of the program, for the last lines.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Where lines are printed.
-#[derive(Clone, Copy, Debug)]
-pub(in crate::process) enum RelayTarget {
-    Stdout,
-    Stderr,
+/// A function of the program that gets lines.
+#[derive(Clone)]
+pub(in crate::process) struct LineHandler(pub(in crate::process) Arc<dyn Fn(&str) + Send + Sync>);
+
+impl fmt::Debug for LineHandler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("LineHandler")
+    }
 }
 
-/// A pipe of a child, whose lines the relay prints.
+/// Where lines go.
+#[derive(Debug)]
+pub(in crate::process) enum RelayTarget {
+    /// To this process's own stdout or stderr, with the name of the child before each.
+    Print,
+    Handler(LineHandler),
+}
+
+/// A pipe of a child, whose lines the relay passes on.
 #[derive(Debug)]
 pub(in crate::process) struct RelayedPipe {
     id: u64,
     fd: OwnedFd,
     /// `[name] `
     tag: Vec<u8>,
+    is_stderr: bool,
     target: RelayTarget,
     /// The last bytes that came out of the pipe.
     tail: Mutex<Vec<u8>>,
@@ -66,10 +81,11 @@ fn start() -> io::Result<&'static Relay> {
     })
 }
 
-/// Prints the lines that come out of `fd`, until its end.
+/// Passes on the lines that come out of `fd`, the child's stdout or stderr, until its end.
 pub(in crate::process) fn start_pipe(
     name: &str,
     fd: OwnedFd,
+    is_stderr: bool,
     target: RelayTarget,
 ) -> io::Result<Arc<RelayedPipe>> {
     static NEXT: AtomicU64 = AtomicU64::new(0);
@@ -79,6 +95,7 @@ pub(in crate::process) fn start_pipe(
         id: NEXT.fetch_add(1, Ordering::Relaxed),
         fd,
         tag: format!("[{}] ", printable::name(name)).into_bytes(),
+        is_stderr,
         target,
         tail: Mutex::default(),
         flushed: Mutex::new(false),
@@ -124,7 +141,7 @@ impl RelayedPipe {
 
     /// Returns the last kilobyte of a stderr.
     pub(in crate::process) fn stderr_tail(&self) -> Option<String> {
-        matches!(self.target, RelayTarget::Stderr).then(|| tail_text(&sys::lock(&self.tail)))
+        self.is_stderr.then(|| tail_text(&sys::lock(&self.tail)))
     }
 
     fn keep(&self, bytes: &[u8]) {
@@ -210,20 +227,27 @@ impl Lines {
         let mut print = Vec::new();
         for piece in bytes.split_inclusive(|&byte| byte == b'\n') {
             self.0.extend_from_slice(piece);
-            if !piece.ends_with(b"\n") && self.0.len() < LINE_MAX {
-                continue;
+            if piece.ends_with(b"\n") || self.0.len() >= LINE_MAX {
+                self.line(pipe, &mut print);
             }
-            if !print.is_empty() && print.len() + pipe.tag.len() + self.0.len() > PRINT_MAX {
-                pipe.target.print(&print);
-                print.clear();
-            }
-            self.line(pipe, &mut print);
         }
-        pipe.target.print(&print);
+        pipe.print(&print);
     }
 
-    /// Moves the line into `print`.
+    /// Passes the line on. If it is to be printed, adds it to `print`, and prints what is there
+    /// first if that becomes too long.
     fn line(&mut self, pipe: &RelayedPipe, print: &mut Vec<u8>) {
+        if let RelayTarget::Handler(LineHandler(handle)) = &pipe.target {
+            let line = std::mem::take(&mut self.0);
+            let text = String::from_utf8_lossy(line.strip_suffix(b"\n").unwrap_or(&line));
+            // The thread must survive: it serves all children.
+            let _ = catch_panic("line handler", || handle(&text));
+            return;
+        }
+        if !print.is_empty() && print.len() + pipe.tag.len() + self.0.len() > PRINT_MAX {
+            pipe.print(print);
+            print.clear();
+        }
         print.extend_from_slice(&pipe.tag);
         print.append(&mut self.0);
         if !print.ends_with(b"\n") {
@@ -231,31 +255,28 @@ impl Lines {
         }
     }
 
-    /// Prints a last line without a newline.
+    /// Passes on a last line without a newline.
     fn rest(&mut self, pipe: &RelayedPipe) {
         if !self.0.is_empty() {
             let mut print = Vec::new();
             self.line(pipe, &mut print);
-            pipe.target.print(&print);
+            pipe.print(&print);
         }
     }
 }
 
-impl RelayTarget {
+impl RelayedPipe {
     /// Prints the text under one lock, so that other threads do not print between its lines.
     /// Ignores errors: no caller could handle them.
-    fn print(self, text: &[u8]) {
-        if text.is_empty() {
+    fn print(&self, text: &[u8]) {
+        if text.is_empty() || !sys::has_output(self.is_stderr) {
             return;
         }
-        match self {
-            RelayTarget::Stdout => {
-                let mut stdout = io::stdout().lock();
-                let _ = stdout.write_all(text).and_then(|()| stdout.flush());
-            }
-            RelayTarget::Stderr => {
-                let _ = io::stderr().lock().write_all(text);
-            }
+        if self.is_stderr {
+            let _ = io::stderr().lock().write_all(text);
+        } else {
+            let mut stdout = io::stdout().lock();
+            let _ = stdout.write_all(text).and_then(|()| stdout.flush());
         }
     }
 }

@@ -18,6 +18,7 @@ use rustix::net::{
 
 use super::peek::{clear_peek_offset, peek_with_descriptors};
 use super::poll::{is_ready, poll_until, retry};
+use super::stdio::above_stdio;
 
 /// Closes the connection of a socket, whoever else has a descriptor of it. The other end can still
 /// read what was sent.
@@ -26,9 +27,11 @@ pub(crate) fn shut_down(socket: BorrowedFd<'_>) {
     let _ = shutdown(socket, Shutdown::Both);
 }
 
-/// Returns a connected pair of packet sockets, both close-on-exec.
+/// Returns a connected pair of packet sockets, both close-on-exec and [above](above_stdio) stdio.
 pub(crate) fn packet_pair() -> io::Result<(OwnedFd, OwnedFd)> {
-    Ok(socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?)
+    let kind = SocketType::SEQPACKET;
+    let (one, other) = socketpair(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None)?;
+    Ok((above_stdio(one)?, above_stdio(other)?))
 }
 
 /// The most descriptors that one packet may carry: as many as ipc-channel sends.

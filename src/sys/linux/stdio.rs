@@ -1,7 +1,7 @@
 //! Standard input, output and error of this process.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::net::SocketType;
 
@@ -45,16 +45,28 @@ pub(crate) fn own_stdio(which: u8) -> io::Result<Option<OwnedFd>> {
         1 => rustix::stdio::stdout(),
         _ => rustix::stdio::stderr(),
     };
-    match rustix::io::fcntl_getfd(fd) {
-        // If stdin was closed, its number may belong to anything by now, such as one of our
-        // sockets. Those are close-on-exec, and stdio never is.
-        Err(rustix::io::Errno::BADF) => Ok(None),
-        Ok(flags) if flags.contains(rustix::io::FdFlags::CLOEXEC) => Ok(None),
-        _ => Ok(Some(rustix::io::fcntl_dupfd_cloexec(fd, 3)?)),
-    }
+    is_stdio(fd).then(|| Ok(rustix::io::fcntl_dupfd_cloexec(fd, 3)?)).transpose()
 }
 
-/// Returns a pipe, both ends close-on-exec.
+/// Returns whether this process has a stdout or stderr of its own.
+pub(crate) fn has_output(is_stderr: bool) -> bool {
+    is_stdio(if is_stderr { rustix::stdio::stderr() } else { rustix::stdio::stdout() })
+}
+
+/// If one of the three was closed, its number may belong to anything by now, such as one of our
+/// sockets. Those are close-on-exec, and stdio never is.
+fn is_stdio(fd: BorrowedFd<'_>) -> bool {
+    rustix::io::fcntl_getfd(fd).is_ok_and(|flags| !flags.contains(rustix::io::FdFlags::CLOEXEC))
+}
+
+/// Returns a pipe, both ends close-on-exec. In a process that has closed its stdout, they do not get
+/// that number: what the process prints must not go into the pipe.
 pub(crate) fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
-    Ok(rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?)
+    let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+    Ok((above_stdio(read)?, above_stdio(write)?))
+}
+
+/// Returns the same file under a number that is not that of stdin, stdout or stderr.
+pub(super) fn above_stdio(fd: OwnedFd) -> io::Result<OwnedFd> {
+    if fd.as_raw_fd() > 2 { Ok(fd) } else { Ok(rustix::io::fcntl_dupfd_cloexec(fd, 3)?) }
 }

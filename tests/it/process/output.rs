@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::process::Command;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use offspring::process::KillCause;
@@ -78,6 +79,37 @@ fn the_last_line_is_shown_before_join_returns() {
     output.result.unwrap();
     assert_eq!(String::from_utf8(output.stdout).unwrap(), "[bob] half a line\njoined\n");
     assert_eq!(String::from_utf8(output.stderr).unwrap(), "[bob] and of stderr\n");
+}
+
+#[offspring::worker]
+fn print_other_bytes() {
+    std::io::stdout().write_all(b"caf\xe9\n\n\x1b[1m").unwrap();
+    std::io::stdout().flush().unwrap();
+}
+
+#[offspring::test(timeout = "20s")]
+fn a_handler_gets_each_line_before_join_returns() {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let handler = |of: &'static str| {
+        let seen = seen.clone();
+        Stdio::lines(move |line| {
+            seen.lock().unwrap().push(format!("{of}: {line}"));
+            assert_ne!(line, "line 1 ends", "a panic of the handler");
+        })
+    };
+    let spawn = || ProcessBuilder::new().stdout(handler("out")).stderr(handler("err"));
+    let take = || std::mem::take(&mut *seen.lock().unwrap());
+    spawn().spawn(print_halves::new(3)).unwrap().join().unwrap();
+    assert_eq!(take(), ["out: line 0 ends", "out: line 1 ends", "out: line 2 ends"]);
+    let error = spawn().spawn(print_and_abort::new()).unwrap().join().unwrap_err();
+    assert_eq!(error.stderr(), Some("and of stderr"));
+    let mut lines = take();
+    lines.sort_unstable();
+    assert_eq!(lines, ["err: and of stderr", "out: half a line"]);
+    spawn().spawn(print_other_bytes::new()).unwrap().join().unwrap();
+    assert_eq!(take(), ["out: caf\u{fffd}", "out: ", "out: \u{1b}[1m"]);
+    let error = ProcessBuilder::new().stdin(handler("in")).spawn(answer::new()).unwrap_err();
+    assert!(matches!(error, SpawnError::InvalidOption { option: "stdin", .. }), "{error}");
 }
 
 #[offspring::test(timeout = "20s")]
