@@ -22,7 +22,7 @@ use crate::process::child::entry;
 use crate::process::current;
 use crate::process::default_name::default_name;
 use crate::process::handle::Process;
-use crate::process::handshake::{CHILD_VARIABLE, Hello, WIRE_VERSION};
+use crate::process::handshake::{self, CHILD_VARIABLE, Hello, WIRE_VERSION};
 use crate::process::identity::{Entry, Identity};
 use crate::process::parent::early_stderr::EarlyStderr;
 use crate::process::parent::exit;

@@ -10,8 +10,10 @@
 //! Later the same socket carries the child's panics and its output. They do not go through
 //! ipc-channel, because a panic may be ipc-channel's own.
 
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::time::{Duration, Instant};
 
 use serde::de::DeserializeOwned;
@@ -27,8 +29,22 @@ use crate::process::identity::{Entry, Identity};
 use crate::process::sandbox::AppliedSandbox;
 use crate::sys::{self, Packet, RecvEnd};
 
-/// Set for a new child, to its name; removed before its worker runs.
+/// Set for a new child, to its [mark](child_mark); removed before its worker runs.
 pub(super) const CHILD_VARIABLE: &str = "OFFSPRING_CHILD";
+
+/// The version of this crate. Two of them may be in one program, and each has children of its own.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Returns what marks a process as a child of this version, with its name.
+pub(super) fn child_mark(name: &str) -> String {
+    format!("{VERSION} {name}")
+}
+
+/// Returns the name in a mark; `None` if another version made it, whose `init` comes later.
+pub(super) fn marked_name(mark: &OsStr) -> Option<OsString> {
+    let name = mark.as_bytes().strip_prefix(VERSION.as_bytes())?.strip_prefix(b" ")?;
+    Some(OsStr::from_bytes(name).to_owned())
+}
 
 /// The version of the messages here and of those over sessions.
 pub(super) const WIRE_VERSION: u32 = 1;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::ipc::wire;
 use crate::process::child::{panic_hook, serve};
-use crate::process::handshake::CHILD_VARIABLE;
+use crate::process::handshake::{self, CHILD_VARIABLE};
 use crate::process::identity::{self, Entry, Identity};
 use crate::process::registry::{self, TestPath};
 use crate::sys;
@@ -74,7 +74,8 @@ fn child_name() -> Option<OsString> {
     // the two. A program that has rights which its caller lacks is never a child, because the
     // caller would choose the worker and its value.
     let is_child = || sys::stdin_is_packet_socket() && !sys::is_elevated();
-    std::env::var_os(CHILD_VARIABLE).filter(|_| is_child())
+    let mark = std::env::var_os(CHILD_VARIABLE)?;
+    handshake::marked_name(&mark).filter(|_| is_child())
 }
 
 fn enter(entry: Entry) {

@@ -62,7 +62,8 @@ fn a_process_has_its_name_before_anything_else_happens() {
         (own(ends[0]), own(ends[1]))
     };
     let mut command = inner_program(&binary(), "process::names::inner_of_nobody");
-    let mut child = command.env("OFFSPRING_CHILD", "early bird").stdin(theirs).spawn().unwrap();
+    command.env("OFFSPRING_CHILD", concat!(env!("CARGO_PKG_VERSION"), " early bird"));
+    let mut child = command.stdin(theirs).spawn().unwrap();
     eventually("it has its name", || comm(child.id()) == "early bird");
     drop((command, ours));
     // To the child, its parent looks dead.

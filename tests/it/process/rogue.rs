@@ -139,7 +139,8 @@ fn an_elevated_program_is_no_child() {
     fs::set_permissions(&copy, fs::Permissions::from_mode(0o4755)).unwrap();
     let (mut ours, theirs) = packet_sockets();
     let mut program = super::stage::inner_program(&copy, "process::rogue::inner_elevated");
-    program.uid(NOBODY).gid(NOBODY).current_dir("/").env("OFFSPRING_CHILD", "intruder");
+    program.uid(NOBODY).gid(NOBODY).current_dir("/");
+    program.env("OFFSPRING_CHILD", concat!(env!("CARGO_PKG_VERSION"), " intruder"));
     let output = program.stdin(theirs).output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     // A file system that is mounted without set-user-id bits grants no rights.
@@ -151,6 +152,32 @@ fn an_elevated_program_is_no_child() {
     let mut answer = Vec::new();
     std::io::Read::read_to_end(&mut ours, &mut answer).unwrap();
     assert!(answer.is_empty());
+}
+
+/// Runs in a child of another version of this crate, before the `init` of that version.
+#[offspring::test]
+#[ignore = "part of `a_child_of_another_version_is_left_to_it`"]
+fn inner_of_another_version() {
+    if super::stage::is_inner() {
+        assert_eq!(std::env::var("OFFSPRING_CHILD").unwrap(), "99.0.0 foreign", "it stays");
+        assert_eq!(super::stage::answer::spawn().unwrap().join().unwrap(), 42);
+        println!("it has children of its own");
+    }
+}
+
+#[offspring::test(timeout = "30s")]
+fn a_child_of_another_version_is_left_to_it() {
+    let (mut ours, theirs) = packet_sockets();
+    let name = "process::rogue::inner_of_another_version";
+    let mut program = super::stage::inner_program(&super::stage::binary(), name);
+    program.env("OFFSPRING_CHILD", "99.0.0 foreign");
+    let output = program.stdin(theirs).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(text.contains("it has children of its own"), "{text}");
+    drop(program);
+    let mut answer = Vec::new();
+    std::io::Read::read_to_end(&mut ours, &mut answer).unwrap();
+    assert!(answer.is_empty(), "the control socket is the other version's");
 }
 
 /// A pair of packet sockets, like that of a parent and its child.
