@@ -275,7 +275,7 @@
 //! Everything that serde can write and read again, as JSON would, and all handles of this crate;
 //! files and sockets as [`unix::SharedFd`]. What cannot be read again is an error of its sender. A
 //! receiving end exists once: it moves, and comes back if it was not sent. Encoding is a copy.
-//! Values of more than [`message_limit`] bytes are refused.
+//! Values of more than [`message_limit`] bytes, or with more than 32 handles, are refused.
 //!
 //! | | on two cores, roughly |
 //! | --- | --- |

@@ -146,7 +146,8 @@ impl Pool {
     /// Submits a task: any registered worker value. It may hold handles (queues, senders,
     /// connections).
     ///
-    /// Tasks wait in this process until a worker takes them. The call does not block unless the
+    /// Tasks wait in this process, in one line, until a worker takes them: a task that is submitted
+    /// after many others begins after them. The call does not block unless the
     /// pool has a [bound](crate::PoolBuilder::max_unfinished) and is full. Then it blocks without a
     /// timeout until there is room; [`try_submit`](Pool::try_submit) does not block, and
     /// `submit_async` (feature `async`) blocks only its task. Use [`map`](Pool::map) for inputs

@@ -119,7 +119,8 @@ impl ProcessBuilder {
     }
 
     /// Sets whether the end of the program stops the process (SIGTERM, and SIGKILL after 5 seconds)
-    /// instead of waiting for it.
+    /// instead of waiting for it. SIGTERM ends it without exit hooks, and text that it has not
+    /// flushed is lost: stop and join a daemon that is to end in order.
     ///
     /// Default: inherited from this process, as in Python; `false` in the program itself.
     pub fn daemon(mut self, daemon: bool) -> ProcessBuilder {
@@ -225,8 +226,8 @@ impl ProcessBuilder {
         self
     }
 
-    /// Sets how long the child may take until its worker runs. After that it is killed. Default:
-    /// 10 seconds.
+    /// Sets how long the child may take until its worker runs. After that it is killed. Time counts
+    /// also while a process is suspended. Default: 10 seconds.
     pub fn start_timeout(mut self, timeout: Duration) -> ProcessBuilder {
         self.start_timeout = Some(timeout);
         self
@@ -552,7 +553,7 @@ impl ProcessBuilder {
                 EnvChange::Clear => command.env_clear(),
             };
         }
-        command.env(CHILD_VARIABLE, name);
+        command.env(CHILD_VARIABLE, handshake::child_mark(name));
         if let Some(directory) = self.directory {
             command.current_dir(directory);
         }

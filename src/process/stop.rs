@@ -53,8 +53,8 @@ impl<T> Process<T> {
     /// `get` on a queue, are not interrupted: let the worker check between items, use a form with
     /// `_timeout`, or close the queue.
     ///
-    /// After several calls, the earliest deadline counts. `Duration::MAX` only asks. The call does
-    /// nothing if the process has ended.
+    /// After several calls, the earliest deadline counts. `Duration::MAX` only asks. The grace runs
+    /// on while a process is suspended. The call does nothing if the process has ended.
     ///
     /// ```
     /// use std::time::Duration;

@@ -102,9 +102,16 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
+/// What serde says of a `Path` or `PathBuf`. It does not say what to do.
+const NO_TEXT_PATH: &str = "path contains invalid UTF-8 characters";
+
 impl serde::ser::Error for Error {
     fn custom<T: fmt::Display>(message: T) -> Self {
-        Error(Box::new(Cow::Owned(message.to_string())))
+        let mut message = message.to_string();
+        if message == NO_TEXT_PATH {
+            message.push_str(" (an `OsString` may have any bytes)");
+        }
+        Error(Box::new(Cow::Owned(message)))
     }
 }
 
