@@ -273,7 +273,6 @@ impl WorkerMonitor {
         let pid = worker.process().pid();
         let (reason, stderr) = worker.process().end();
         let end = WorkerExit { pid, reason, stderr };
-        trace::child_ended();
         self.shared.change(|state, now, effects| {
             state.worker_exited(self.index, end, now, effects);
         });

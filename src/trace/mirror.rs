@@ -84,8 +84,12 @@ impl Mirrored {
             interest: AtomicU8::new(SOMETIMES),
             names_process: !place.fields.iter().any(|name| name == PROCESS),
         }));
-        let mut names: Vec<&'static str> =
-            place.fields.iter().take(FIELDS_MAX - 2).map(|name| forever(name)).collect();
+        let mut names: Vec<&'static str> = place
+            .fields
+            .iter()
+            .take(FIELDS_MAX - 2)
+            .map(|it| forever(&printable::name(it)))
+            .collect();
         if callsite.names_process {
             names.extend([PROCESS, PID]);
         }

@@ -36,10 +36,8 @@ mod without;
 
 #[cfg(feature = "tracing")]
 pub(crate) use context::{Captured, attach, capture, release_due};
-#[cfg(feature = "tracing")]
-pub(crate) use relay::child_ended;
 #[cfg(not(feature = "tracing"))]
-pub(crate) use without::{Captured, attach, capture, child_ended, release_due};
+pub(crate) use without::{Captured, attach, capture, release_due};
 
 /// The bytes of an origin.
 pub(crate) const ORIGIN_BYTES: usize = 12;

@@ -69,7 +69,9 @@ pub(super) struct Place {
     pub(super) name: String,
     #[serde(deserialize_with = "printable::deserialize_name")]
     pub(super) target: String,
+    #[serde(deserialize_with = "printable::deserialize_optional")]
     pub(super) module: Option<String>,
+    #[serde(deserialize_with = "printable::deserialize_optional")]
     pub(super) file: Option<String>,
     pub(super) line: Option<u32>,
     pub(super) fields: Vec<String>,

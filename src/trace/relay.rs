@@ -145,14 +145,6 @@ fn after_end(deadline: Option<Instant>) {
     relay.report_dropped(Duration::ZERO);
 }
 
-/// Closes the spans that a child has left open.
-pub(crate) fn child_ended() {
-    if let Some(relay) = RELAY.get() {
-        relay.has_ended.store(true, Ordering::SeqCst);
-        relay.wake();
-    }
-}
-
 impl Relay {
     fn update_level(&self) {
         self.sink.level.store(record::wanted(), Ordering::Relaxed);

@@ -27,6 +27,3 @@ pub(crate) fn attach(_: Option<[u8; ORIGIN_BYTES]>) -> Attached {
 
 #[inline]
 pub(crate) fn release_due() {}
-
-#[inline]
-pub(crate) fn child_ended() {}
