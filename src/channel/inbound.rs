@@ -205,10 +205,11 @@ impl InboundRing {
         self.reader.entries.written_to()
     }
 
-    /// Returns whether all messages before this position were taken, or never will be.
+    /// Returns whether all messages before this position were taken, or never will be. The sender
+    /// may have lied about the position.
     #[cfg(feature = "tracing")]
     pub(super) fn is_taken_to(&self, position: u64) -> bool {
-        self.is_corrupt || self.reader.entries.is_taken_to(position)
+        self.is_corrupt || !self.has_next() || self.reader.entries.is_taken_to(position)
     }
 
     /// Returns this side's sleep flag, and the number by which the sender names the ring.

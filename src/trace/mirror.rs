@@ -26,6 +26,10 @@ const FIELDS_MAX: usize = 34;
 /// parent, which keeps each for ever.
 const CALLSITES_MAX: usize = 1 << 14;
 
+/// The same for the text of a callsite, and for the open spans of one process.
+const PLACE_MAX: usize = 4 << 10;
+const SPANS_MAX: usize = 1 << 16;
+
 /// How many unwanted spans are looked through for one that is wanted.
 const DEPTH_MAX: usize = 64;
 
@@ -33,7 +37,7 @@ const DEPTH_MAX: usize = 64;
 pub(super) struct Mirror {
     callsites: HashMap<Place, &'static Mirrored>,
     /// The spans of children, by pid and number.
-    spans: HashMap<Origin, MirroredSpan>,
+    spans: HashMap<u32, HashMap<u64, MirroredSpan>>,
     /// Those that a child has closed. They stay open until what was sent before is handled.
     closed: Vec<Origin>,
 }
@@ -202,6 +206,9 @@ impl Mirror {
             }
             What::Span { span, parent, place, values } => {
                 let Some(callsite) = self.callsite(&place) else { return };
+                if self.spans.get(&pid).is_some_and(|spans| spans.len() >= SPANS_MAX) {
+                    return;
+                }
                 let origin = Origin { process: pid, span };
                 let mut id = None;
                 if place.is_span && callsite.is_wanted(dispatch) {
@@ -217,10 +224,10 @@ impl Mirror {
                     });
                 }
                 self.close(dispatch, origin);
-                self.spans.insert(origin, MirroredSpan { id, parent });
+                self.spans.entry(pid).or_default().insert(span, MirroredSpan { id, parent });
             }
             What::Values { span, values } => {
-                let span = self.spans.get(&Origin { process: pid, span });
+                let span = self.find(Origin { process: pid, span });
                 let Some((id, callsite)) = span.and_then(|span| span.id.as_ref()) else { return };
                 let held = held(callsite, values, None);
                 with_values(callsite.data(), &held, |values| {
@@ -239,12 +246,16 @@ impl Mirror {
         if let Some(callsite) = self.callsites.get(place) {
             return Some(callsite);
         }
-        if self.callsites.len() == CALLSITES_MAX {
+        if self.callsites.len() == CALLSITES_MAX || place.length() > PLACE_MAX {
             return None;
         }
         let callsite = Mirrored::new(place);
         self.callsites.insert(place.clone(), callsite);
         Some(callsite)
+    }
+
+    fn find(&self, origin: Origin) -> Option<&MirroredSpan> {
+        self.spans.get(&origin.process)?.get(&origin.span)
     }
 
     /// The span of this process that stands for an origin. One that this process does not know may
@@ -256,7 +267,7 @@ impl Mirror {
             if parent.process == std::process::id() && context::is_held(parent.span) {
                 return (Some(Id::from_u64(parent.span)), context::set(None));
             }
-            match self.spans.get(&parent) {
+            match self.find(parent) {
                 Some(MirroredSpan { id: Some((id, _)), .. }) => {
                     return (Some(id.clone()), context::set(None));
                 }
@@ -280,13 +291,23 @@ impl Mirror {
 
     /// Closes the spans that processes other than these have left open.
     pub(super) fn close_all_but(&mut self, running: &[u32]) {
-        let gone = self.spans.keys().filter(|span| !running.contains(&span.process));
-        self.close_all(gone.copied().collect());
+        let dispatch = get_default(Dispatch::clone);
+        let pids: Vec<u32> =
+            self.spans.keys().copied().filter(|pid| !running.contains(pid)).collect();
+        let gone = pids.iter().filter_map(|pid| self.spans.remove(pid));
+        gone.flat_map(HashMap::into_values).for_each(|span| end(&dispatch, span));
     }
 
     fn close(&mut self, dispatch: &Dispatch, span: Origin) {
-        if let Some(MirroredSpan { id: Some((id, _)), .. }) = self.spans.remove(&span) {
-            dispatch.try_close(id);
+        let spans = self.spans.get_mut(&span.process);
+        if let Some(span) = spans.and_then(|spans| spans.remove(&span.span)) {
+            end(dispatch, span);
         }
+    }
+}
+
+fn end(dispatch: &Dispatch, span: MirroredSpan) {
+    if let Some((id, _)) = span.id {
+        dispatch.try_close(id);
     }
 }

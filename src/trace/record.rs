@@ -78,6 +78,18 @@ pub(super) struct Place {
 }
 
 impl Place {
+    /// Returns how many bytes of text it has.
+    pub(super) fn length(&self) -> usize {
+        let optional = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+        let fields: usize = self.fields.iter().map(String::len).sum();
+        self.name.len()
+            + self.target.len()
+            + optional(&self.module)
+            + optional(&self.file)
+            + fields
+            + self.fields.len()
+    }
+
     pub(super) fn of(metadata: &Metadata<'_>) -> Place {
         Place {
             is_span: metadata.is_span(),

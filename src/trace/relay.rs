@@ -57,6 +57,9 @@ const LOOK_EVERY: u32 = 64;
 /// How long `join` waits for a subscriber that makes no progress.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// How long it waits for one that makes progress, but is slow.
+const LONGEST: Duration = Duration::from_secs(10);
+
 inventory::submit! {
     SpawnHook { name: "tracing", prepare, receive, after_end }
 }
@@ -119,7 +122,7 @@ pub(super) fn wake() {
 }
 
 /// Waits until the subscriber has everything that children have sent by now. Gives up on one that
-/// makes no progress.
+/// makes no progress, and on one that is not done within [`LONGEST`].
 fn after_end(deadline: Option<Instant>) {
     let Some(relay) = RELAY.get() else { return };
     relay.has_ended.store(true, Ordering::SeqCst);
@@ -129,9 +132,11 @@ fn after_end(deadline: Option<Instant>) {
     drop(progress);
     relay.wake();
     let mut patience = Instant::now() + PATIENCE;
+    let longest = Instant::now() + LONGEST;
+    let deadline = deadline.map_or(longest, |deadline| deadline.min(longest));
     let mut progress = lock(&relay.progress);
     while progress.answered < asked {
-        let until = deadline.map_or(patience, |deadline| deadline.min(patience));
+        let until = patience.min(deadline);
         if until <= Instant::now() {
             break;
         }
