@@ -175,9 +175,6 @@ fn nested() {
 fn what_a_process_has_emitted_is_there_when_it_is_joined() {
     exporter();
     nested::spawn().unwrap().join().unwrap();
-    // Without waiting: all is there, and the spans have ended.
-    let ended = exporter().get_finished_spans().unwrap();
-    assert!(["outer", "inner"].iter().all(|name| ended.iter().any(|span| span.name == *name)));
     let events = events_with("deep");
     assert_eq!(events.len(), 1);
     assert_eq!((events[0].level, &events[0].spans[..]), (Level::WARN, &["inner", "outer"][..]));

@@ -88,7 +88,7 @@ fn print_other_bytes() {
 }
 
 #[offspring::test(timeout = "20s")]
-fn a_handler_gets_each_line_before_join_returns() {
+fn a_handler_gets_each_line() {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let handler = |of: &'static str| {
         let seen = seen.clone();
@@ -98,16 +98,21 @@ fn a_handler_gets_each_line_before_join_returns() {
         })
     };
     let spawn = || ProcessBuilder::new().stdout(handler("out")).stderr(handler("err"));
-    let take = || std::mem::take(&mut *seen.lock().unwrap());
+    // A relay that gets no processor for a second is not waited for.
+    let take = |count| {
+        eventually("the lines are there", || seen.lock().unwrap().len() >= count);
+        std::mem::take(&mut *seen.lock().unwrap())
+    };
     spawn().spawn(print_halves::new(3)).unwrap().join().unwrap();
-    assert_eq!(take(), ["out: line 0 ends", "out: line 1 ends", "out: line 2 ends"]);
-    let error = spawn().spawn(print_and_abort::new()).unwrap().join().unwrap_err();
-    assert_eq!(error.stderr(), Some("and of stderr"));
-    let mut lines = take();
+    assert_eq!(take(3), ["out: line 0 ends", "out: line 1 ends", "out: line 2 ends"]);
+    let child = spawn().spawn(print_and_abort::new()).unwrap();
+    let last_words = || child.join().unwrap_err().stderr() == Some("and of stderr");
+    eventually("its last words are in its error", last_words);
+    let mut lines = take(2);
     lines.sort_unstable();
     assert_eq!(lines, ["err: and of stderr", "out: half a line"]);
     spawn().spawn(print_other_bytes::new()).unwrap().join().unwrap();
-    assert_eq!(take(), ["out: caf\u{fffd}", "out: ", "out: \u{1b}[1m"]);
+    assert_eq!(take(3), ["out: caf\u{fffd}", "out: ", "out: \u{1b}[1m"]);
     let error = ProcessBuilder::new().stdin(handler("in")).spawn(answer::new()).unwrap_err();
     assert!(matches!(error, SpawnError::InvalidOption { option: "stdin", .. }), "{error}");
 }
