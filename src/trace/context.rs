@@ -11,7 +11,6 @@ use tracing_core::span::Id;
 
 use super::ORIGIN_BYTES;
 use super::record::{self, Origin};
-use super::relay;
 use crate::sys::lock;
 
 /// The current span of a caller. It stays open until this is dropped and what children have sent by
@@ -102,19 +101,10 @@ impl Drop for Captured {
     }
 }
 
-/// Closes the spans that nobody holds: at once, unless something that children have sent is
-/// unhandled. The caller holds no lock.
+/// Returns whether there are spans that nobody holds.
 #[inline]
-pub(crate) fn release_due() {
-    if RELEASED.load(Ordering::Relaxed) > 0 {
-        // Before the check: what is released later may have sent something that was not counted.
-        let released = released();
-        if relay::is_caught_up() {
-            release(&released);
-        } else {
-            relay::wake();
-        }
-    }
+pub(super) fn has_released() -> bool {
+    RELEASED.load(Ordering::Relaxed) > 0
 }
 
 pub(super) fn released() -> Released {

@@ -35,7 +35,9 @@ mod source;
 mod without;
 
 #[cfg(feature = "tracing")]
-pub(crate) use context::{Captured, attach, capture, release_due};
+pub(crate) use context::{Captured, attach, capture};
+#[cfg(feature = "tracing")]
+pub(crate) use relay::release_due;
 #[cfg(not(feature = "tracing"))]
 pub(crate) use without::{Captured, attach, capture, release_due};
 

@@ -103,21 +103,21 @@ fn relay() -> Result<&'static Relay, CreateError> {
         .map_err(CreateError::io("start the thread for spans of children"))
 }
 
-/// Returns whether everything that children have sent is handled. May return `false` for ever after
-/// a child has died while it sent.
-pub(super) fn is_caught_up() -> bool {
-    RELAY.get().is_none_or(|relay| {
-        // The number of sent ones first: those that are handled afterwards were counted in it, or
-        // were sent after this call.
-        let sent = relay.sink.sent.load(Ordering::SeqCst);
-        lock(&relay.progress).handled >= sent
-    })
+/// Closes the spans that nobody holds: at once, unless something that children have sent is
+/// unhandled. The caller holds no lock.
+#[inline]
+pub(crate) fn release_due() {
+    if context::has_released() {
+        release_or_wake();
+    }
 }
 
-/// Makes the thread look for what is due.
-pub(super) fn wake() {
-    if let Some(relay) = RELAY.get() {
-        relay.wake();
+fn release_or_wake() {
+    // Before the check: what is released later may have sent something that was not counted.
+    let released = context::released();
+    match RELAY.get() {
+        Some(relay) if !relay.is_caught_up() => relay.wake(),
+        _ => context::release(&released),
     }
 }
 
@@ -162,6 +162,16 @@ impl Relay {
         self.reported.report("offspring::trace", what, dropped, pause);
     }
 
+    /// Returns whether everything that children have sent is handled. May return `false` for ever
+    /// after a child has died while it sent.
+    fn is_caught_up(&self) -> bool {
+        // The number of sent ones first: those that are handled afterwards were counted in it, or
+        // were sent after this call.
+        let sent = self.sink.sent.load(Ordering::SeqCst);
+        lock(&self.progress).handled >= sent
+    }
+
+    /// Makes the thread look for what is due.
     fn wake(&self) {
         if !self.is_woken.swap(true, Ordering::SeqCst) {
             let wake = Record { process: String::new(), pid: std::process::id(), what: What::Wake };
