@@ -57,6 +57,21 @@ pub(crate) fn copy_program(from: &Path, to: &Path) {
     assert!(Command::new("cp").arg(from).arg(to).status().unwrap().success());
 }
 
+/// Waits until all threads of a process sleep.
+pub(crate) fn wait_asleep(pid: u32) {
+    let is_asleep = |thread: fs::DirEntry| {
+        let stat = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        stat.rsplit(')').next().is_some_and(|rest| rest.starts_with(" S"))
+    };
+    // A lock may put a thread to sleep for a moment, so one look is not enough.
+    let mut looks = 0;
+    eventually("the process sleeps", || {
+        let threads = fs::read_dir(format!("/proc/{pid}/task")).expect("the process runs");
+        looks = if threads.flatten().all(is_asleep) { looks + 1 } else { 0 };
+        looks == 3
+    });
+}
+
 /// The number of descriptors that this process has open.
 pub(crate) fn open_fds() -> usize {
     std::fs::read_dir("/proc/self/fd").expect("/proc is there").count() - 1

@@ -2,7 +2,7 @@
 
 use std::os::unix::process::ExitStatusExt;
 use std::sync::atomic::{AtomicI32, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use offspring::process::KillCause;
 use offspring::supervisor::{ChildSpec, Supervisor};
@@ -88,10 +88,8 @@ fn a_stopped_child_can_be_terminated_and_killed() {
     {
         let child = sleeper::spawn().unwrap();
         suspend(child.pid());
-        let began = Instant::now();
         stop(&child);
         assert_eq!(reason_of(&child), reason);
-        assert!(began.elapsed() < Duration::from_secs(2));
     }
 }
 

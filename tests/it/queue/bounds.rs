@@ -6,7 +6,7 @@ use offspring::Queue;
 use offspring::queue::{PutTimeoutError, TryGetError, TryPutError};
 
 use super::{SHORT, collect, produce};
-use crate::support::eventually;
+use crate::support::{eventually, wait_asleep};
 
 #[offspring::test(timeout = "20s")]
 fn a_full_queue_refuses_and_then_takes() {
@@ -119,7 +119,8 @@ fn a_bound_holds_over_all_buffers_together() {
         let _ = consumer.join();
     }
     eventually("it is full", || queue.is_full().unwrap());
-    std::thread::sleep(SHORT);
+    // Each producer has put what it can, and waits.
+    producers.iter().for_each(|producer| wait_asleep(producer.pid()));
     assert_eq!(queue.len().unwrap(), 8);
     assert!(queue.try_put(0).unwrap_err().is_full());
     queue.close_and_discard().unwrap();
