@@ -43,7 +43,7 @@ impl<K: Ord, V: ?Sized> WeakMap<K, V> {
         if let Some(object) = over.as_ref().filter(|object| !is_over(object)) {
             return Ok(object.clone());
         }
-        objects.retain(|_, object| object.strong_count() > 0);
+        forget_ended(&mut objects);
         let object = make()?;
         objects.insert(key, Arc::downgrade(&object));
         Ok(object)
@@ -57,7 +57,7 @@ impl<K: Ord, V: ?Sized> WeakMap<K, V> {
     /// Sets the object with this key, and forgets all that are gone.
     pub(crate) fn insert(&self, key: K, object: Weak<V>) {
         let mut objects = lock(&self.0);
-        objects.retain(|_, object| object.strong_count() > 0);
+        forget_ended(&mut objects);
         objects.insert(key, object);
     }
 
@@ -77,6 +77,11 @@ impl<K: Ord, V: ?Sized> WeakMap<K, V> {
     pub(crate) fn values(&self) -> Vec<Arc<V>> {
         lock(&self.0).values().filter_map(Weak::upgrade).collect()
     }
+}
+
+/// Not a closure in the methods above: it would be compiled for each of their closures.
+fn forget_ended<K: Ord, V: ?Sized>(objects: &mut BTreeMap<K, Weak<V>>) {
+    objects.retain(|_, object| object.strong_count() > 0);
 }
 
 #[cfg(test)]

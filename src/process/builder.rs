@@ -14,14 +14,13 @@ use std::process::{self, Child, Command};
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use serde::de::DeserializeOwned;
-
 use crate::error::{ExitReason, SpawnError};
+use crate::ipc::wire::{self, Shape};
 use crate::process::backend::Backend;
 use crate::process::child::entry;
 use crate::process::current;
 use crate::process::default_name::default_name;
-use crate::process::handle::Process;
+use crate::process::handle::{Process, StartedChild};
 use crate::process::handshake::{self, CHILD_VARIABLE, Hello, WIRE_VERSION};
 use crate::process::identity::{Entry, Identity};
 use crate::process::parent::early_stderr::EarlyStderr;
@@ -31,9 +30,9 @@ use crate::process::parent::starting::{StartLimit, StartingChild};
 use crate::process::sandbox::Sandbox;
 use crate::process::spawn_hook::{LogTarget, NewChild};
 use crate::process::stdio::{ParentPipes, ParentStdio, Stdio};
-use crate::process::value::{self, OutgoingValue};
+use crate::process::value::{self, EncodeWorker, OutgoingValue};
 use crate::process::worker::ProcessWorker;
-use crate::process::{inline, registry, run};
+use crate::process::{inline, registry};
 use crate::sys::{self, Limit, Pidfd, Setup};
 
 /// The default of [`ProcessBuilder::start_timeout`].
@@ -345,12 +344,24 @@ impl ProcessBuilder {
     /// is no process, no zombie and no file. Mistakes of the program (no `init`, worker not
     /// registered, bad options, a value that does not encode) are found before a process is started.
     pub fn spawn<W: ProcessWorker>(self, worker: W) -> Result<Process<W::Output>, SpawnError> {
+        let encode = || wire::encode_with_raw_handles(&worker, Shape::of::<W>());
+        let started = self.spawn_encoded(TypeId::of::<W>(), W::worker_name(), &encode)?;
+        Ok(Process::new(started))
+    }
+
+    /// The part of a start that is compiled once, and not for each type of worker.
+    fn spawn_encoded(
+        self,
+        worker: TypeId,
+        worker_name: &'static str,
+        encode: EncodeWorker<'_>,
+    ) -> Result<StartedChild, SpawnError> {
         let entry = entry::entry().ok_or(SpawnError::NotInitialized)?;
-        let registered = registry::key(TypeId::of::<W>(), W::worker_name())?;
+        let registered = registry::key(worker, worker_name)?;
         if exit::is_exiting() {
             return Err(SpawnError::Exiting);
         }
-        let identity = self.identity(W::worker_name())?;
+        let identity = self.identity(worker_name)?;
         self.check()?;
         // Before the child exists: when the child ends, the reaper must be running, and if this
         // program exits, the hook must be installed.
@@ -364,25 +375,26 @@ impl ProcessBuilder {
                     problem: "cannot hold a worker on a thread: use `Backend::Process`".to_owned(),
                 });
             }
-            let value = value::send_inline(&worker)?;
-            let run = |value, started: &dyn Fn()| run::run(value, started, W::run);
+            let not_registered = SpawnError::NotRegistered { worker: worker_name };
+            let run = registry::find(registered).ok_or(not_registered)?;
+            let value = value::send_inline(encode)?;
             return inline::spawn(identity, registered, run, value, timeout);
         }
         let limit = StartLimit::after(timeout);
         let child = NewChild { name: &identity.name, logs: self.logs };
-        let value = value::send(&worker, &child)?;
+        let value = value::send(encode, &child)?;
         self.start(registered, identity, entry, limit, value)
     }
 
     #[cfg_attr(not(feature = "sandbox"), expect(unused_mut, reason = "the sandbox is taken"))]
-    fn start<T: DeserializeOwned>(
+    fn start(
         mut self,
         worker: &'static str,
         identity: Identity,
         entry: &Entry,
         limit: StartLimit,
         value: OutgoingValue,
-    ) -> Result<Process<T>, SpawnError> {
+    ) -> Result<StartedChild, SpawnError> {
         let ProcessBuilder { detached, keeps_descriptors, shielded, exit_timeout, .. } = self;
         let (value, channel, has_hooks) = match value {
             OutgoingValue::Bytes(bytes) => (Some(bytes), None, false),
@@ -428,11 +440,11 @@ impl ProcessBuilder {
         // the end of a pipe.
         drop((stdio, channel, their_liveness));
         starting.wait_started(has_sandbox)?;
-        let process = starting.finish(&identity, worker, liveness, pipes)?;
+        let record = starting.finish(&identity, worker, liveness)?;
         if detached {
-            process.record.detach();
+            record.detach();
         }
-        Ok(process)
+        Ok((record, pipes))
     }
 
     /// Finds the options that no system could apply.

@@ -20,6 +20,9 @@ use crate::process::sandbox::AppliedSandbox;
 use crate::process::spawn_hook;
 use crate::process::stdio::ParentPipes;
 
+/// What the parent has of a child that runs, whatever the type of its output.
+pub(super) type StartedChild = (Arc<ChildRecord>, ParentPipes);
+
 /// A child process whose worker returns `T`.
 ///
 /// Dropping it does nothing to the child, which keeps running and is reaped when it ends. The end
@@ -77,7 +80,7 @@ pub struct Process<T> {
 }
 
 impl<T: DeserializeOwned> Process<T> {
-    pub(super) fn new(record: Arc<ChildRecord>, pipes: ParentPipes) -> Process<T> {
+    pub(super) fn new((record, pipes): StartedChild) -> Process<T> {
         Process { record, pipes, output: PhantomData }
     }
 

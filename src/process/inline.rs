@@ -9,10 +9,8 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
-use serde::de::DeserializeOwned;
-
 use crate::error::SpawnError;
-use crate::process::handle::Process;
+use crate::process::handle::StartedChild;
 use crate::process::identity::Identity;
 use crate::process::inline_context::{self, InlineContext, StopRequest};
 use crate::process::panic_report;
@@ -28,13 +26,13 @@ const STACK: usize = 8 << 20;
 /// Reports to `spawn` that the worker runs, or why it does not.
 type Started = mpsc::SyncSender<Result<(), String>>;
 
-pub(super) fn spawn<T: DeserializeOwned>(
+pub(super) fn spawn(
     identity: Identity,
     worker: &'static str,
     run: RunWorker,
     value: IncomingValue,
     timeout: Duration,
-) -> Result<Process<T>, SpawnError> {
+) -> Result<StartedChild, SpawnError> {
     let stop = Arc::new(StopRequest::default());
     let (name, pid) = (identity.name.clone(), std::process::id());
     let record = Arc::new(ChildRecord::inline(&identity, worker, stop.clone()));
@@ -47,7 +45,7 @@ pub(super) fn spawn<T: DeserializeOwned>(
         .spawn(move || run_on_thread(context, run, value, &own, &started))
         .map_err(SpawnError::io("start a thread"))?;
     match start.recv_timeout(timeout) {
-        Ok(Ok(())) => Ok(Process::new(record, ParentPipes::default())),
+        Ok(Ok(())) => Ok((record, ParentPipes::default())),
         Ok(Err(message)) => Err(SpawnError::Decode { name, pid, message }),
         // A thread cannot be killed: it keeps running, without a handle.
         Err(RecvTimeoutError::Timeout) => {

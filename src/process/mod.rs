@@ -56,7 +56,6 @@ mod inline_context;
 #[cfg(feature = "async")]
 mod join_async;
 mod output;
-mod output_is_err;
 mod panic_report;
 mod parent;
 mod registry;

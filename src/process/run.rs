@@ -1,5 +1,6 @@
 //! Running a worker, in a child process or on a thread.
 
+use std::any::type_name;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use serde::Serialize;
@@ -7,8 +8,7 @@ use serde::de::DeserializeOwned;
 
 use crate::error::EncodeError;
 use crate::ipc::hub;
-use crate::ipc::wire::{self, Envelope, Shape};
-use crate::process::output_is_err::is_err;
+use crate::ipc::wire::{self, EncodedValue, Envelope, Shape};
 use crate::process::value::IncomingValue;
 
 /// How `run` ended.
@@ -28,7 +28,7 @@ pub(crate) enum RunOutcome {
 pub(crate) type RunWorker = fn(IncomingValue, &dyn Fn()) -> Result<RunOutcome, String>;
 
 /// The body of a [`RunWorker`].
-pub(super) fn run<W: DeserializeOwned, T: Serialize + DeserializeOwned>(
+pub(super) fn run<W: DeserializeOwned + 'static, T: Serialize + DeserializeOwned>(
     value: IncomingValue,
     started: &dyn Fn(),
     run: fn(W) -> T,
@@ -36,23 +36,26 @@ pub(super) fn run<W: DeserializeOwned, T: Serialize + DeserializeOwned>(
     let worker: W = value.decode()?;
     started();
     // Encoding happens inside the closure because it drops the output, which may panic.
-    let run = || {
-        let output = run(worker);
-        let is_err = is_err(&output);
-        let encoded = wire::encode(&output, Shape::of::<T>())?;
-        Ok::<_, EncodeError>(
-            Envelope::new(encoded).map(|output| RunOutcome::Returned { output, is_err }),
-        )
+    let run = || wire::encode(&run(worker), Shape::of::<T>());
+    Ok(outcome_of(Box::new(run), type_name::<T>()))
+}
+
+fn outcome_of(
+    run: Box<dyn FnOnce() -> Result<EncodedValue, EncodeError> + '_>,
+    output_type: &str,
+) -> RunOutcome {
+    let encoded = match catch_unwind(AssertUnwindSafe(run)) {
+        Err(panic) => return RunOutcome::Panicked(wire::text_of(panic)),
+        Ok(Err(error)) => return RunOutcome::Unsendable(error.to_string()),
+        Ok(Ok(encoded)) => encoded,
     };
-    Ok(match catch_unwind(AssertUnwindSafe(run)) {
-        Err(panic) => RunOutcome::Panicked(wire::text_of(panic)),
-        Ok(Ok(Ok(returned))) => {
+    // Another enum may have a variant that is called `Err`.
+    let is_err = output_type.starts_with("core::result::Result<") && encoded.is_err();
+    match Envelope::new(encoded) {
+        Ok(output) => {
             hub::announce();
-            returned
+            RunOutcome::Returned { output, is_err }
         }
-        Ok(Ok(Err(error))) => {
-            RunOutcome::Unsendable(format!("there is no memory to send it: {error}"))
-        }
-        Ok(Err(error)) => RunOutcome::Unsendable(error.to_string()),
-    })
+        Err(error) => RunOutcome::Unsendable(format!("there is no memory to send it: {error}")),
+    }
 }

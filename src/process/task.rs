@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::error::{DecodeError, PanicReport, printable};
+use crate::error::{DecodeError, EncodeError, PanicReport, printable};
 use crate::ipc::hub;
 use crate::ipc::wire::{self, Envelope, Shape, SideData};
 use crate::process::child::panic_hook;
@@ -63,10 +63,23 @@ pub(super) fn perform<W: DeserializeOwned, T: Serialize + DeserializeOwned>(
 ) -> TaskOutcome {
     let worker = match value.decode::<W>() {
         Ok(worker) => worker,
-        Err(error) => return TaskOutcome::failed(TaskFailure::BadValue(error.to_string())),
+        Err(error) => return bad_value(&error),
     };
-    // Encoding happens inside the closure because it drops the output, which may panic.
-    let run = || wire::encode_into(&run(worker), Shape::of::<T>(), output);
+    // A closure that is called once, without the box that an erased `FnOnce` needs.
+    let mut worker = Some(worker);
+    outcome_of(&mut || match worker.take() {
+        // Encoding happens in here because it drops the output, which may panic.
+        Some(worker) => wire::encode_into(&run(worker), Shape::of::<T>(), output),
+        None => Ok(SideData::default()),
+    })
+}
+
+#[cold]
+fn bad_value(error: &DecodeError) -> TaskOutcome {
+    TaskOutcome::failed(TaskFailure::BadValue(error.to_string()))
+}
+
+fn outcome_of(run: &mut dyn FnMut() -> Result<SideData, EncodeError>) -> TaskOutcome {
     match catch_unwind(AssertUnwindSafe(run)) {
         Ok(Ok(side_data)) => {
             if !side_data.is_empty() {

@@ -7,16 +7,17 @@
 //! Raw handles of ipc-channel in a user's types are not part of the encoding. Those of a value
 //! travel in a channel of their own, whose receiving end accompanies the value.
 
+use std::io;
 use std::os::fd::OwnedFd;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::error::SpawnError;
+use crate::error::{EncodeError, SpawnError};
 use crate::ipc::deadline::Forever;
 use crate::ipc::hub;
 use crate::ipc::wire::{
-    self, CheckedReceiver, CheckedSender, EncodedValue, Envelope, Failure, Shape, WireHandle,
+    self, CheckedReceiver, CheckedSender, EncodedValue, Envelope, Failure, WireHandle,
 };
 use crate::process::spawn_hook::{self, NewChild};
 
@@ -57,9 +58,12 @@ fn channel() -> Result<ValueChannel, SpawnError> {
     wire::channel().map_err(SpawnError::io("make a channel"))
 }
 
+/// Encodes a worker. The raw handles in it are taken next.
+pub(super) type EncodeWorker<'w> = &'w dyn Fn() -> Result<EncodedValue, EncodeError>;
+
 /// Encodes a worker for a process.
-pub(super) fn send<W: Serialize + DeserializeOwned>(
-    worker: &W,
+pub(super) fn send(
+    worker: EncodeWorker<'_>,
     child: &NewChild<'_>,
 ) -> Result<OutgoingValue, SpawnError> {
     let hooked = hook_channel(child)?;
@@ -78,9 +82,7 @@ pub(super) fn send<W: Serialize + DeserializeOwned>(
 }
 
 /// Encodes a worker for a thread of this process.
-pub(super) fn send_inline<W: Serialize + DeserializeOwned>(
-    worker: &W,
-) -> Result<IncomingValue, SpawnError> {
+pub(super) fn send_inline(worker: EncodeWorker<'_>) -> Result<IncomingValue, SpawnError> {
     let (sender, end) = channel()?;
     let (encoded, raw_handles) = encode(worker)?;
     put(encoded, raw_handles, &sender)?;
@@ -99,14 +101,12 @@ fn hook_channel(child: &NewChild<'_>) -> Result<Option<ValueChannel>, SpawnError
 }
 
 /// Encodes the value, and takes its raw handles.
-fn encode<W: Serialize + DeserializeOwned>(
-    worker: &W,
-) -> Result<(EncodedValue, Option<OwnedFd>), SpawnError> {
+fn encode(worker: EncodeWorker<'_>) -> Result<(EncodedValue, Option<OwnedFd>), SpawnError> {
     let act = "send the worker";
     // An earlier value may have left raw handles on this thread. They must not be sent with this
     // one.
     wire::drop_raw_handles().map_err(SpawnError::io(act))?;
-    match wire::encode_with_raw_handles(worker, Shape::of::<W>()) {
+    match worker() {
         Ok(encoded) => {
             let raw_handles = wire::take_raw_handles().map_err(SpawnError::io(act))?;
             Ok((encoded, raw_handles))
@@ -134,21 +134,34 @@ fn put(
 }
 
 impl IncomingValue {
-    pub(super) fn decode<W: DeserializeOwned>(self) -> Result<W, String> {
-        let arrived = |error| format!("it did not arrive: {error}");
-        let worker = match self {
-            IncomingValue::Bytes(bytes) => wire::decode(&bytes, Vec::new()),
-            IncomingValue::Channel(channel) => {
-                let message = channel.recv(&Forever);
-                let message = message.map_err(|end| arrived(end.into_failed().into_io()))?;
-                match message.raw_handles {
-                    Some(WireHandle::File(handles)) => {
-                        wire::decode_with_raw_handles(message.value, handles).map_err(arrived)?
-                    }
-                    _ => message.value.decode(),
-                }
+    pub(super) fn decode<W: DeserializeOwned + 'static>(self) -> Result<W, String> {
+        let worker = match self.receive()? {
+            (value, None) => value.decode(),
+            (value, Some(handles)) => {
+                wire::decode_with_raw_handles(value, handles).map_err(not_arrived)?
             }
         };
         worker.map_err(|error| error.to_string())
     }
+
+    /// Returns the encoded value, and the channel that contains its raw handles.
+    fn receive(self) -> Result<(Envelope, Option<OwnedFd>), String> {
+        let channel = match self {
+            IncomingValue::Bytes(bytes) => {
+                let value = EncodedValue { bytes, handles: Vec::new() };
+                return Ok((Envelope::new(value).map_err(not_arrived)?, None));
+            }
+            IncomingValue::Channel(channel) => channel,
+        };
+        let message = channel.recv(&Forever);
+        let message = message.map_err(|end| not_arrived(end.into_failed().into_io()))?;
+        Ok(match message.raw_handles {
+            Some(WireHandle::File(handles)) => (message.value, Some(handles)),
+            _ => (message.value, None),
+        })
+    }
+}
+
+fn not_arrived(error: io::Error) -> String {
+    format!("it did not arrive: {error}")
 }

@@ -54,10 +54,14 @@ pub(crate) fn explore<T>(met_handle: &dyn Fn() -> bool) -> Symmetry
 where
     T: Serialize + DeserializeOwned,
 {
+    explore_with(pass::<T>, met_handle)
+}
+
+fn explore_with(pass: Pass, met_handle: &dyn Fn() -> bool) -> Symmetry {
     let mut map = Map::new(met_handle);
     for _ in 0..PASSES_MAX {
         map.begin(false);
-        let passed = pass::<T>(&mut map);
+        let passed = pass(&mut map);
         if map.is_asymmetric || passed == Some(false) {
             return Symmetry::None;
         }
@@ -67,7 +71,7 @@ where
         if !map.pending && !map.avoided {
             // Once more, now leaving out everything that can be left out.
             map.begin(true);
-            return match pass::<T>(&mut map) {
+            return match pass(&mut map) {
                 Some(false) => Symmetry::None,
                 _ if map.refused => Symmetry::Unknown,
                 _ if map.met_handles => Symmetry::WithoutHandles,
@@ -80,25 +84,26 @@ where
 
 /// Decodes a made-up value, and returns whether it encodes to the same bytes. Returns `None` if the
 /// type refuses the value.
+type Pass = fn(&mut Map<'_>) -> Option<bool>;
+
 fn pass<T: Serialize + DeserializeOwned>(map: &mut Map<'_>) -> Option<bool> {
     let mut explorer = Explorer { map, bytes: Vec::new(), nesting: Nesting::new() };
     let value = T::deserialize(&mut explorer).ok()?;
     let made_up = explorer.bytes;
     let mut written = Vec::new();
     let encoded = Encoder::new(&mut written, usize::MAX).encode(&value);
-    keep(value);
+    if std::mem::needs_drop::<T>() {
+        keep(std::ptr::from_mut(Box::leak(Box::new(value))).addr());
+    }
     Some(encoded.is_ok() && written == made_up)
 }
 
 /// Keeps a made-up value forever. The program never created it, so whatever the type does when it
 /// is dropped, such as removing a file, must not happen.
-fn keep<T>(value: T) {
+fn keep(address: usize) {
     /// The addresses of the values, so that leak checkers find the values.
     static KEPT: Mutex<Vec<usize>> = Mutex::new(Vec::new());
-    if std::mem::needs_drop::<T>() {
-        let address = std::ptr::from_mut(Box::leak(Box::new(value))).addr();
-        sys::lock(&KEPT).push(address);
-    }
+    sys::lock(&KEPT).push(address);
 }
 
 /// The state that the passes over a type share.

@@ -76,7 +76,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 pub(crate) use decode::{Decoder, Input, Slice};
-pub(crate) use described::Describing;
+pub(crate) use described::{Describing, describes_variant};
 pub(crate) use encode::{Encoder, Spill};
 pub(crate) use explore::{Symmetry, explore};
 

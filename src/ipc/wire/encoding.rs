@@ -1,5 +1,7 @@
 //! Encoding and decoding of values, with the handles in them.
 
+use std::any::{Any, type_name};
+use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,6 +20,17 @@ use crate::ipc::wire::{HANDLES_MAX, WireHandle};
 pub(crate) struct EncodedValue {
     pub(crate) bytes: Vec<u8>,
     pub(crate) handles: Vec<WireHandle>,
+}
+
+impl EncodedValue {
+    /// Returns whether this `Result` is an `Err`.
+    pub(crate) fn is_err(&self) -> bool {
+        match self.bytes.split_first() {
+            Some((&POSITIONAL, value)) => value.first() == Some(&1),
+            Some((&DESCRIBED, value)) => codec::describes_variant(value, "Err"),
+            _ => false,
+        }
+    }
 }
 
 thread_local! {
@@ -294,8 +307,49 @@ pub fn set_message_limit(bytes: usize) {
     LIMIT.store(bytes, Ordering::Relaxed);
 }
 
-#[inline]
-fn run<T: Serialize + ?Sized>(
+/// A value without its type. Only what is here is compiled for each type that crosses.
+trait Encode {
+    fn positional(&self, encoder: &mut Encoder<'_>) -> Result<usize, codec::Error>;
+
+    fn described(&self, encoder: &mut Encoder<'_>) -> Result<usize, codec::Error>;
+
+    fn type_name(&self) -> &'static str;
+}
+
+/// For the reference, because only a type whose size is known becomes a trait object.
+impl<T: Serialize + ?Sized> Encode for &T {
+    fn positional(&self, encoder: &mut Encoder<'_>) -> Result<usize, codec::Error> {
+        encoder.encode(*self)
+    }
+
+    fn described(&self, encoder: &mut Encoder<'_>) -> Result<usize, codec::Error> {
+        encoder.describe(*self)
+    }
+
+    fn type_name(&self) -> &'static str {
+        type_name::<T>()
+    }
+}
+
+/// Why a value was not encoded: the text is made once the state of the thread is as it was.
+enum Unencoded {
+    Error(codec::Error),
+    Panic(Box<dyn Any + Send>),
+}
+
+impl Unencoded {
+    #[cold]
+    fn explain(self, value: &dyn Encode, side_data: SideData) -> EncodeError {
+        let message = match self {
+            Unencoded::Error(error) => error.to_string(),
+            Unencoded::Panic(panic) => format!("its Serialize panicked: {}", text_of(panic)),
+        };
+        unencoded(value, side_data, message)
+    }
+}
+
+fn run(
+    value: &dyn Encode,
     moves: bool,
     encode: impl FnOnce() -> Result<usize, codec::Error>,
 ) -> Result<(usize, SideData), EncodeError> {
@@ -306,11 +360,8 @@ fn run<T: Serialize + ?Sized>(
         outer.map_or_else(SideData::default, |outer| NOTED.with(|noted| noted.end(outer)));
     match outcome {
         Ok(Ok(spilled)) => Ok((spilled, side_data)),
-        Ok(Err(error)) => Err(unencoded::<T>(side_data, &error)),
-        Err(panic) => Err(unencoded::<T>(
-            side_data,
-            &format_args!("its Serialize panicked: {}", text_of(panic)),
-        )),
+        Ok(Err(error)) => Err(Unencoded::Error(error).explain(value, side_data)),
+        Err(panic) => Err(Unencoded::Panic(panic).explain(value, side_data)),
     }
 }
 
@@ -318,20 +369,19 @@ fn run<T: Serialize + ?Sized>(
 const POSITIONAL: u8 = 0;
 const DESCRIBED: u8 = 1;
 
-#[inline]
-fn encode_with<T: Serialize + ?Sized>(
-    value: &T,
+fn encode_with(
+    value: &dyn Encode,
     shape: Shape,
+    form: Form,
     moves: bool,
     mut encoder: Encoder<'_>,
 ) -> Result<(usize, SideData), EncodeError> {
-    let form = shape.form();
     if let Form::Described | Form::DescribedOnly = form {
         return describe(value, shape, moves, &mut encoder);
     }
-    let encoded = run::<T>(moves, || {
+    let encoded = run(value, moves, || {
         encoder.push(POSITIONAL)?;
-        encoder.encode(value)
+        value.positional(&mut encoder)
     });
     match encoded {
         Ok((spilled, side_data)) if form == Form::Positional || side_data.is_empty() => {
@@ -351,37 +401,37 @@ fn encode_with<T: Serialize + ?Sized>(
 /// Encodes a value in the described form. If not every value of the type can be decoded, checks
 /// that this one can.
 #[cold]
-fn describe<T: Serialize + ?Sized>(
-    value: &T,
+fn describe(
+    value: &dyn Encode,
     shape: Shape,
     moves: bool,
     encoder: &mut Encoder<'_>,
 ) -> Result<(usize, SideData), EncodeError> {
     encoder.restart();
     let mut bytes = Vec::new();
-    let (_, side_data) = run::<T>(moves, || {
+    let (_, side_data) = run(value, moves, || {
         let mut description = encoder.aside(&mut bytes);
         description.push(DESCRIBED)?;
-        description.describe(value)
+        value.described(&mut description)
     })?;
     // Raw handles cannot be copied. They occur only in workers, and `spawn` reports a worker that
     // does not decode.
     let trial = shape.trial().filter(|_| shape.form() == Form::Described && !encoder.is_raw());
     if let Some(trial) = trial {
         if let Err(message) = trial(&bytes[1..], &side_data) {
-            return Err(unencoded::<T>(side_data, &message));
+            return Err(unencoded(value, side_data, message));
         }
     }
     match encoder.append(&bytes) {
         Ok(spilled) => Ok((spilled, side_data)),
-        Err(error) => Err(unencoded::<T>(side_data, &error)),
+        Err(error) => Err(Unencoded::Error(error).explain(value, side_data)),
     }
 }
 
 #[cold]
-fn unencoded<T: ?Sized>(side_data: SideData, why: &dyn std::fmt::Display) -> EncodeError {
+fn unencoded(value: &dyn Encode, side_data: SideData, message: String) -> EncodeError {
     side_data.restore();
-    EncodeError::new::<T>(why.to_string())
+    EncodeError::of(value.type_name(), message)
 }
 
 /// The most bytes of an encoded value with its form.
@@ -397,18 +447,19 @@ pub(crate) fn encode_into<T: Serialize + ?Sized>(
     shape: Shape,
     bytes: &mut Vec<u8>,
 ) -> Result<SideData, EncodeError> {
-    encode_appending(value, shape, true, bytes)
+    // The form is looked up here, where the compiler knows the type.
+    encode_appending(&value, shape, shape.form(), true, bytes)
 }
 
-#[inline]
-fn encode_appending<T: Serialize + ?Sized>(
-    value: &T,
+fn encode_appending(
+    value: &dyn Encode,
     shape: Shape,
+    form: Form,
     moves: bool,
     bytes: &mut Vec<u8>,
 ) -> Result<SideData, EncodeError> {
     let start = bytes.len();
-    match encode_with(value, shape, moves, Encoder::new(bytes, limit())) {
+    match encode_with(value, shape, form, moves, Encoder::new(bytes, limit())) {
         Ok((_, side_data)) => Ok(side_data),
         Err(error) => {
             bytes.truncate(start);
@@ -427,16 +478,15 @@ pub(crate) fn encode_spilling<T: Serialize + ?Sized>(
     above: usize,
     spill: &mut dyn Spill,
 ) -> Result<(usize, SideData), EncodeError> {
-    encode_with(value, shape, true, Encoder::spilling(bytes, limit(), above, spill))
+    let encoder = Encoder::spilling(bytes, limit(), above, spill);
+    encode_with(&value, shape, shape.form(), true, encoder)
 }
 
 pub(crate) fn encode<T: Serialize + ?Sized>(
     value: &T,
     shape: Shape,
 ) -> Result<EncodedValue, EncodeError> {
-    let mut bytes = Vec::new();
-    let handles = encode_into(value, shape, &mut bytes)?.take_handles();
-    Ok(EncodedValue { bytes, handles })
+    encode_whole(&value, shape, true)
 }
 
 /// Like [`encode`], for a value that stays here or is sent several times: nothing is moved out of
@@ -445,8 +495,16 @@ pub(crate) fn encode_copy<T: Serialize + ?Sized>(
     value: &T,
     shape: Shape,
 ) -> Result<EncodedValue, EncodeError> {
+    encode_whole(&value, shape, false)
+}
+
+fn encode_whole(
+    value: &dyn Encode,
+    shape: Shape,
+    moves: bool,
+) -> Result<EncodedValue, EncodeError> {
     let mut bytes = Vec::new();
-    let handles = encode_appending(value, shape, false, &mut bytes)?.take_handles();
+    let handles = encode_appending(value, shape, shape.form(), moves, &mut bytes)?.take_handles();
     Ok(EncodedValue { bytes, handles })
 }
 
@@ -456,9 +514,13 @@ pub(crate) fn encode_with_raw_handles<T: Serialize + ?Sized>(
     value: &T,
     shape: Shape,
 ) -> Result<EncodedValue, EncodeError> {
+    encode_raw(&value, shape)
+}
+
+fn encode_raw(value: &dyn Encode, shape: Shape) -> Result<EncodedValue, EncodeError> {
     let mut bytes = Vec::new();
     let encoder = Encoder::raw(&mut bytes, limit());
-    let (_, mut side_data) = encode_with(value, shape, true, encoder)?;
+    let (_, mut side_data) = encode_with(value, shape, shape.form(), true, encoder)?;
     let handles = side_data.take_handles();
     Ok(EncodedValue { bytes, handles })
 }
@@ -476,25 +538,62 @@ pub(crate) fn decode_from<'de, T: DeserializeOwned>(
     mut input: impl Input<'de>,
     handles: Vec<WireHandle>,
 ) -> Result<T, DecodeError> {
-    let form = form_of::<T>(&mut input)?;
-    let mode = Claiming { is_trial: false, repeats: form == DESCRIBED };
-    claiming(handles, mode, || match form {
-        POSITIONAL => decoded(|| {
-            let mut decoder = Decoder::new(input);
-            T::deserialize(&mut decoder).map(|value| (value, decoder.left()))
-        }),
-        _ => {
-            let (left, mut bytes) = (input.left(), Vec::new());
-            let bytes = match input.borrow(left) {
-                Some(bytes) => bytes,
-                None => {
-                    input.append(left, &mut bytes);
-                    &bytes
-                }
-            };
-            decoded(|| from_description(bytes))
-        }
-    })
+    let name = type_name::<T>();
+    if form_of(name, &mut input)? == DESCRIBED {
+        return from_description(&private(input), handles);
+    }
+    let mut value = None;
+    let mut decoder = Decoder::new(input);
+    let mode = Claiming { is_trial: false, repeats: false };
+    decode_with(name, handles, mode, &mut |left| {
+        let decoded = T::deserialize(&mut decoder)?;
+        *left = decoder.left();
+        keep_whole(&mut value, decoded, *left);
+        Ok(())
+    })?;
+    value.ok_or_else(|| unkept(name))
+}
+
+fn from_description<T: DeserializeOwned>(
+    bytes: &[u8],
+    handles: Vec<WireHandle>,
+) -> Result<T, DecodeError> {
+    let (name, mut value) = (type_name::<T>(), None);
+    let mode = Claiming { is_trial: false, repeats: true };
+    decode_with(name, handles, mode, &mut |left| {
+        let mut decoder = Describing::new(bytes);
+        let decoded = T::deserialize(&mut decoder)?;
+        *left = decoder.left();
+        keep_whole(&mut value, decoded, *left);
+        Ok(())
+    })?;
+    value.ok_or_else(|| unkept(name))
+}
+
+/// Drops a value that is not the whole of its bytes where a panic of its `Drop` is caught.
+#[inline]
+fn keep_whole<T>(slot: &mut Option<T>, value: T, left: usize) {
+    if left == 0 {
+        *slot = Some(value);
+    }
+}
+
+#[cold]
+fn unkept(name: &'static str) -> DecodeError {
+    DecodeError::elsewhere(name, "it was decoded, and is not there")
+}
+
+/// Returns the bytes of the input, copied if another process may still write them.
+fn private<'de>(mut input: impl Input<'de>) -> Cow<'de, [u8]> {
+    let left = input.left();
+    input.borrow(left).map_or_else(
+        || {
+            let mut bytes = Vec::new();
+            input.append(left, &mut bytes);
+            Cow::Owned(bytes)
+        },
+        Cow::Borrowed,
+    )
 }
 
 /// Appends the bytes of a value that was encoded as bytes. Returns their number.
@@ -502,47 +601,69 @@ pub(crate) fn decode_bytes<'de>(
     mut input: impl Input<'de>,
     bytes: &mut Vec<u8>,
 ) -> Result<usize, DecodeError> {
-    match form_of::<Vec<u8>>(&mut input)? {
-        POSITIONAL => decoded(|| {
-            let mut decoder = Decoder::new(input);
-            decoder.bytes_into(bytes).map(|length| (length, decoder.left()))
-        }),
-        _ => Err(DecodeError::new::<Vec<u8>>("it is not a value of bytes")),
+    let name = type_name::<Vec<u8>>();
+    if form_of(name, &mut input)? != POSITIONAL {
+        return Err(DecodeError::new::<Vec<u8>>("it is not a value of bytes"));
     }
+    let mut length = 0;
+    let mut decoder = Decoder::new(input);
+    catch_decoding(name, &mut |left| {
+        length = decoder.bytes_into(bytes)?;
+        *left = decoder.left();
+        Ok(())
+    })?;
+    Ok(length)
 }
 
-fn form_of<'de, T>(input: &mut impl Input<'de>) -> Result<u8, DecodeError> {
+fn form_of<'de>(name: &'static str, input: &mut impl Input<'de>) -> Result<u8, DecodeError> {
     if input.left() > limit() {
         let (length, limit) = (input.left() - 1, message_limit());
-        return Err(DecodeError::new::<T>(format!(
-            "it takes {length} bytes, more than the limit of {limit} (`offspring::set_message_limit`)"
-        )));
+        return Err(DecodeError::elsewhere(
+            name,
+            format!(
+                "it takes {length} bytes, more than the limit of {limit} (`offspring::set_message_limit`)"
+            ),
+        ));
     }
     match input.byte() {
         Some(form @ (POSITIONAL | DESCRIBED)) => Ok(form),
-        Some(_) => Err(DecodeError::new::<T>("its form is unknown")),
-        None => Err(DecodeError::new::<T>("the bytes end too early")),
+        Some(_) => Err(DecodeError::elsewhere(name, "its form is unknown")),
+        None => Err(DecodeError::elsewhere(name, "the bytes end too early")),
     }
 }
 
-fn from_description<T: DeserializeOwned>(bytes: &[u8]) -> Result<(T, usize), codec::Error> {
-    let mut decoder = Describing::new(bytes);
-    T::deserialize(&mut decoder).map(|value| (value, decoder.left()))
+/// Decodes a value, keeps it, and tells how many bytes are left over. Called once.
+type DecodeStep<'d> = &'d mut dyn FnMut(&mut usize) -> Result<(), codec::Error>;
+
+/// Runs a decoding that may claim these handles.
+fn decode_with(
+    name: &'static str,
+    handles: Vec<WireHandle>,
+    mode: Claiming,
+    decode: DecodeStep<'_>,
+) -> Result<(), DecodeError> {
+    claiming(handles, mode, || catch_decoding(name, decode))
 }
 
-/// Decodes a value, and checks how many bytes are left over.
-fn decoded<R>(decode: impl FnOnce() -> Result<(R, usize), codec::Error>) -> Result<R, DecodeError> {
-    match catch_unwind(AssertUnwindSafe(decode)) {
-        Ok(Ok((value, 0))) => Ok(value),
-        Ok(Ok((value, left))) => {
-            drop_caught(value);
-            Err(DecodeError::new::<R>(format!("{left} bytes are left over")))
+/// Runs a decoding. It is an error if bytes are left over, or if the value's type panics.
+fn catch_decoding(name: &'static str, decode: DecodeStep<'_>) -> Result<(), DecodeError> {
+    let mut left = 0;
+    let message = match catch_unwind(AssertUnwindSafe(|| decode(&mut left))) {
+        Ok(Ok(())) if left == 0 => return Ok(()),
+        Ok(Err(error)) => error.to_string(),
+        // The value was dropped because of what is left over.
+        Err(panic) if left > 0 => {
+            drop_caught(panic);
+            left_over(left)
         }
-        Ok(Err(error)) => Err(DecodeError::new::<R>(error.to_string())),
-        Err(panic) => {
-            Err(DecodeError::new::<R>(format!("its Deserialize panicked: {}", text_of(panic))))
-        }
-    }
+        Ok(Ok(())) => left_over(left),
+        Err(panic) => format!("its Deserialize panicked: {}", text_of(panic)),
+    };
+    Err(DecodeError::elsewhere(name, message))
+}
+
+fn left_over(left: usize) -> String {
+    format!("{left} bytes are left over")
 }
 
 /// Decodes the described form of a value that is about to be sent, and drops the result. If the
@@ -551,17 +672,27 @@ pub(in crate::ipc::wire) fn try_decoding<T: DeserializeOwned>(
     bytes: &[u8],
     side_data: &SideData,
 ) -> Result<(), String> {
+    try_with(type_name::<T>(), side_data, &mut |left| {
+        let mut decoder = Describing::new(bytes);
+        // The drop is inside the closure, too, because it may panic.
+        drop(T::deserialize(&mut decoder)?);
+        *left = decoder.left();
+        Ok(())
+    })
+}
+
+fn try_with(
+    name: &'static str,
+    side_data: &SideData,
+    decode: DecodeStep<'_>,
+) -> Result<(), String> {
     let handles = side_data.0.as_ref().map_or(&[][..], |set| &set.handles);
     let Some(copies) = handles.iter().map(WireHandle::duplicate).collect() else {
         // Descriptors are short here. The receiver will find out.
         return Ok(());
     };
     let mode = Claiming { is_trial: true, repeats: true };
-    let tried = claiming(copies, mode, || {
-        // The drop is inside the closure, too, because it may panic.
-        decoded(|| from_description::<T>(bytes).map(|(value, left)| (drop(value), left)))
-    });
-    tried.map_err(|error| {
+    decode_with(name, copies, mode, decode).map_err(|error| {
         let error = error.message();
         match handles {
             [] => format!("its receiver could not decode it: {error}"),
@@ -574,10 +705,14 @@ pub(in crate::ipc::wire) fn try_decoding<T: DeserializeOwned>(
 
 /// Determines which form the values of a type have. Runs code of the type, which may panic.
 pub(in crate::ipc::wire) fn explore<T: Serialize + DeserializeOwned>() -> Symmetry {
+    explore_with(codec::explore::<T>)
+}
+
+fn explore_with(explore: fn(&dyn Fn() -> bool) -> Symmetry) -> Symmetry {
     let met_handle = || CLAIMS.try_with(|claims| claims.missed.replace(false)).unwrap_or(false);
     let mode = Claiming { is_trial: true, repeats: false };
     let explored = claiming(Vec::new(), mode, || {
-        with_quiet(true, || catch_unwind(AssertUnwindSafe(|| codec::explore::<T>(&met_handle))))
+        with_quiet(true, || catch_unwind(AssertUnwindSafe(|| explore(&met_handle))))
     });
     explored.unwrap_or_else(|panic| {
         drop_caught(panic);

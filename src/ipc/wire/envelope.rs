@@ -1,5 +1,6 @@
 //! A value as it travels in one message.
 
+use std::any::type_name;
 use std::io;
 use std::sync::Arc;
 
@@ -160,8 +161,9 @@ impl Envelope {
         match &self.body {
             Body::Inline(bytes) => decode(bytes, handles),
             Body::Memory(memory, length) => {
-                let region = self.mapped.take().map_or_else(|| map::<T>(memory), Ok)?;
-                decode_from(reader::<T>(&region, *length)?, handles)
+                let name = type_name::<T>();
+                let region = self.mapped.take().map_or_else(|| map(name, memory), Ok)?;
+                decode_from(reader(name, &region, *length)?, handles)
             }
         }
     }
@@ -172,8 +174,8 @@ impl Envelope {
         match &self.body {
             Body::Inline(body) => bytes.extend_from_slice(body),
             Body::Memory(memory, length) => {
-                let region = map::<Vec<u8>>(memory);
-                let reader = region.as_ref().ok().map(|region| reader::<Vec<u8>>(region, *length));
+                let region = map(BYTES, memory);
+                let reader = region.as_ref().ok().map(|region| reader(BYTES, region, *length));
                 if let Some(Ok(mut reader)) = reader {
                     let count = reader.left().min(message_limit().saturating_add(1));
                     reader.append(count, &mut bytes);
@@ -188,22 +190,29 @@ impl Envelope {
         match self.body {
             Body::Inline(body) => decode_bytes(Slice(&body), bytes),
             Body::Memory(memory, length) => {
-                let region = self.mapped.map_or_else(|| map::<Vec<u8>>(&memory), Ok)?;
-                decode_bytes(reader::<Vec<u8>>(&region, length)?, bytes)
+                let region = self.mapped.map_or_else(|| map(BYTES, &memory), Ok)?;
+                decode_bytes(reader(BYTES, &region, length)?, bytes)
             }
         }
     }
 }
 
-fn map<T>(memory: &Memory) -> Result<Region, DecodeError> {
-    memory
-        .map()
-        .map_err(|error| DecodeError::new::<T>(format!("its memory cannot be mapped: {error}")))
+/// The type of the bytes of an envelope that is not decoded.
+const BYTES: &str = "alloc::vec::Vec<u8>";
+
+fn map(name: &'static str, memory: &Memory) -> Result<Region, DecodeError> {
+    memory.map().map_err(|error| {
+        DecodeError::elsewhere(name, format!("its memory cannot be mapped: {error}"))
+    })
 }
 
-fn reader<T>(region: &Region, length: u64) -> Result<Reader<'_>, DecodeError> {
+fn reader<'r>(
+    name: &'static str,
+    region: &'r Region,
+    length: u64,
+) -> Result<Reader<'r>, DecodeError> {
     match usize::try_from(length) {
         Ok(length) if length <= region.len() => Ok(region.reader(0, length)),
-        _ => Err(DecodeError::new::<T>("its memory is shorter than its length")),
+        _ => Err(DecodeError::elsewhere(name, "its memory is shorter than its length")),
     }
 }

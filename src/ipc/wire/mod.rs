@@ -267,6 +267,18 @@ mod tests {
     }
 
     #[test]
+    fn the_err_of_a_result_is_known_in_both_forms() {
+        for shape in [Shape::Own, Shape::Unknown] {
+            let is_err = |result| encode(&result, shape).unwrap().is_err();
+            assert!(is_err(Err::<Vec<u32>, String>("no".to_owned())));
+            assert!(!is_err(Ok(vec![1])));
+            assert!(!is_err(Ok(Vec::new())));
+            assert!(encode(&Err::<u32, ()>(()), shape).unwrap().is_err());
+            assert!(!encode(&Ok::<Result<u32, u32>, u32>(Err(7)), shape).unwrap().is_err());
+        }
+    }
+
+    #[test]
     fn handles_outside_of_offspring_are_refused() {
         let memory = crate::ipc::region::memory_from(b"x").unwrap();
         assert!(note(WireHandle::Memory(memory)).is_err());

@@ -6,9 +6,10 @@
 //! channel of their own, and the value is decoded while that message is received. The codec refuses
 //! them wherever that cannot work, which is everywhere except in a worker.
 
-use std::cell::RefCell;
+use std::cell::Cell;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::rc::Rc;
 use std::sync::{Mutex, MutexGuard};
 
 use ipc_channel::ipc::{self, IpcReceiver, IpcSender};
@@ -75,36 +76,45 @@ pub(crate) fn drop_raw_handles() -> io::Result<()> {
 }
 
 thread_local! {
-    /// The value that is decoded while its raw handles are received.
-    static ENVELOPE: RefCell<Option<Envelope>> = const { RefCell::new(None) };
+    /// Decodes the value while its raw handles are received.
+    static DECODE: Cell<Option<Box<dyn FnOnce()>>> = const { Cell::new(None) };
 }
 
 /// Decodes a value with the raw handles that its sender has [taken](take_raw_handles).
-pub(crate) fn decode_with_raw_handles<T: DeserializeOwned>(
+pub(crate) fn decode_with_raw_handles<T: DeserializeOwned + 'static>(
     envelope: Envelope,
     handles: OwnedFd,
 ) -> io::Result<Result<T, DecodeError>> {
-    let receiver: IpcReceiver<Carried<T>> = ipc_fd::receiver_around(handles)?.to();
-    ENVELOPE.set(Some(envelope));
-    let received = no_panic("ipc-channel", || receiver.try_recv());
-    ENVELOPE.take();
-    let carried = received?.map_err(|error| io::Error::other(error.to_string()))?;
-    Ok(carried.0)
+    let decoded = Rc::new(Cell::new(None));
+    let place = decoded.clone();
+    receive_with(handles, Box::new(move || place.set(Some(envelope.decode()))))?;
+    decoded.take().ok_or_else(|| io::Error::other("there is no value"))
 }
 
-/// The value that is received in place of the empty message.
-struct Carried<T>(Result<T, DecodeError>);
+/// Runs `decode` while the raw handles are received.
+fn receive_with(handles: OwnedFd, decode: Box<dyn FnOnce()>) -> io::Result<()> {
+    let receiver: IpcReceiver<DecodesValue> = ipc_fd::receiver_around(handles)?.to();
+    DECODE.set(Some(decode));
+    let received = no_panic("ipc-channel", || receiver.try_recv());
+    DECODE.take();
+    received?.map_err(|error| io::Error::other(error.to_string()))?;
+    Ok(())
+}
 
-impl<'de, T: DeserializeOwned> Deserialize<'de> for Carried<T> {
+/// What is received in place of the empty message.
+struct DecodesValue;
+
+impl<'de> Deserialize<'de> for DecodesValue {
     fn deserialize<D: Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
-        let envelope = ENVELOPE.take().ok_or_else(|| D::Error::custom("there is no value"))?;
+        let decode = DECODE.take().ok_or_else(|| D::Error::custom("there is no value"))?;
         // This runs user code, whose panics must be reported like any other.
-        Ok(Carried(with_quiet(false, || envelope.decode())))
+        with_quiet(false, decode);
+        Ok(DecodesValue)
     }
 }
 
 /// ipc-channel requires this of types that it receives.
-impl<T> Serialize for Carried<T> {
+impl Serialize for DecodesValue {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_unit()
     }

@@ -1,5 +1,6 @@
 //! `init`: whether this process is a child, and how it can start more copies of its program.
 
+use std::any::Any;
 use std::ffi::OsString;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
@@ -115,6 +116,19 @@ pub fn with_deadline<R: Send + 'static>(
     limit: Duration,
     body: impl FnOnce() -> R + Send + 'static,
 ) -> R {
+    let result = run_within(path, limit, Box::new(|| Box::new(body())));
+    *result.downcast().expect("it is what the body returned")
+}
+
+type Boxed = Box<dyn Any + Send>;
+
+/// Apart, because starting a thread is much code, and a program has many tests.
+#[track_caller]
+fn run_within(
+    path: &'static str,
+    limit: Duration,
+    body: Box<dyn FnOnce() -> Boxed + Send>,
+) -> Boxed {
     let (done, ended) = mpsc::channel();
     let thread = std::thread::Builder::new()
         .name(path.to_owned())

@@ -12,11 +12,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use serde::de::DeserializeOwned;
-
 use crate::error::{ExitReason, PanicReport, SpawnError};
 use crate::ipc::wire::Failure;
-use crate::process::handle::Process;
 use crate::process::handshake::{self, ChildMessage, EXIT_PANIC, Hello, ParentMessage};
 use crate::process::identity::Identity;
 use crate::process::parent::early_stderr::EarlyStderr;
@@ -27,7 +24,6 @@ use crate::process::parent::reaper;
 use crate::process::parent::record::{ChildRecord, LiveChild};
 #[cfg(feature = "sandbox")]
 use crate::process::sandbox::AppliedSandbox;
-use crate::process::stdio::ParentPipes;
 use crate::sys::{ChildEvent, Pidfd, WaitStatus};
 
 /// How long a child that has closed its control socket may take to die.
@@ -274,15 +270,14 @@ impl StartingChild {
         SpawnError::Died { name, pid, reason, stderr }
     }
 
-    /// Hands the child over to the reaper, and returns its handle. `liveness` is the writing end of
+    /// Hands the child over to the reaper, and returns its record. `liveness` is the writing end of
     /// the liveness pipe.
-    pub(in crate::process) fn finish<T: DeserializeOwned>(
+    pub(in crate::process) fn finish(
         mut self,
         identity: &Identity,
         worker: &'static str,
         liveness: Option<OwnedFd>,
-        pipes: ParentPipes,
-    ) -> Result<Process<T>, SpawnError> {
+    ) -> Result<Arc<ChildRecord>, SpawnError> {
         let control =
             self.control.take().expect("a start that is not finished holds the control socket");
         let pidfd = self.pidfd.take().expect("a start that is not finished holds its child");
@@ -307,7 +302,7 @@ impl StartingChild {
             });
             return Err(SpawnError::io("watch the new process")(cause));
         }
-        Ok(Process::new(record, pipes))
+        Ok(record)
     }
 }
 

@@ -13,6 +13,13 @@ mod encode;
 pub(crate) use decode::Describing;
 pub(in crate::ipc::codec) use encode::Describer;
 
+/// Returns whether this is a variant of this name, with its content.
+pub(crate) fn describes_variant(bytes: &[u8], name: &str) -> bool {
+    let rest = bytes.strip_prefix(&[tag::MAP, tag::TEXT]);
+    let rest = rest.and_then(|rest| rest.strip_prefix(&[name.len() as u8]));
+    rest.is_some_and(|rest| rest.starts_with(name.as_bytes()))
+}
+
 /// The tags. Each identifies the kind of the value that follows it.
 mod tag {
     /// `()`, `None`, or a structure without fields.
