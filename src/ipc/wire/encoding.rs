@@ -1,10 +1,9 @@
 //! Encoding and decoding of values, with the handles in them.
 
-use std::any::{Any, type_name};
+use std::any::type_name;
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -12,6 +11,7 @@ use serde::de::DeserializeOwned;
 use crate::error::{DecodeError, EncodeError};
 use crate::ipc::catch::{drop_caught, text_of, with_quiet};
 use crate::ipc::codec::{self, Decoder, Describing, Encoder, Input, Slice, Spill, Symmetry};
+use crate::ipc::wire::limit::{limit, message_limit};
 use crate::ipc::wire::shape::{Form, Shape};
 use crate::ipc::wire::{HANDLES_MAX, WireHandle};
 
@@ -269,44 +269,6 @@ pub(crate) fn explain_de<E: serde::de::Error>(message: &str) -> E {
     E::custom(message)
 }
 
-static LIMIT: AtomicUsize = AtomicUsize::new(2 << 30);
-
-/// Returns the most bytes that one value may have when this process sends or receives it. The
-/// default is 2 GiB; see [`set_message_limit`].
-///
-/// ```
-/// # #[offspring::main]
-/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// assert!(offspring::message_limit() >= 1 << 20);
-/// # Ok(())
-/// # }
-/// ```
-#[inline]
-#[must_use]
-pub fn message_limit() -> usize {
-    LIMIT.load(Ordering::Relaxed)
-}
-
-/// Sets the most bytes that one value (a message, a queue item, a worker, an output) may have when
-/// this process sends or receives it. The default is 2 GiB.
-///
-/// The limit is on the encoded value, and applies to all threads from this call on. Sending a
-/// larger value returns an error. So does receiving one, from a process with a higher limit, before
-/// memory is allocated for it.
-///
-/// ```
-/// # #[offspring::main]
-/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// offspring::set_message_limit(1 << 20);
-/// let queue = offspring::Queue::unbounded()?;
-/// assert!(queue.put(vec![0u8; 2 << 20]).is_err());
-/// # Ok(())
-/// # }
-/// ```
-pub fn set_message_limit(bytes: usize) {
-    LIMIT.store(bytes, Ordering::Relaxed);
-}
-
 /// A value without its type. Only what is here is compiled for each type that crosses.
 trait Encode {
     fn positional(&self, encoder: &mut Encoder<'_>) -> Result<usize, codec::Error>;
@@ -331,23 +293,6 @@ impl<T: Serialize + ?Sized> Encode for &T {
     }
 }
 
-/// Why a value was not encoded: the text is made once the state of the thread is as it was.
-enum Unencoded {
-    Error(codec::Error),
-    Panic(Box<dyn Any + Send>),
-}
-
-impl Unencoded {
-    #[cold]
-    fn explain(self, value: &dyn Encode, side_data: SideData) -> EncodeError {
-        let message = match self {
-            Unencoded::Error(error) => error.to_string(),
-            Unencoded::Panic(panic) => format!("its Serialize panicked: {}", text_of(panic)),
-        };
-        unencoded(value, side_data, message)
-    }
-}
-
 fn run(
     value: &dyn Encode,
     moves: bool,
@@ -360,8 +305,11 @@ fn run(
         outer.map_or_else(SideData::default, |outer| NOTED.with(|noted| noted.end(outer)));
     match outcome {
         Ok(Ok(spilled)) => Ok((spilled, side_data)),
-        Ok(Err(error)) => Err(Unencoded::Error(error).explain(value, side_data)),
-        Err(panic) => Err(Unencoded::Panic(panic).explain(value, side_data)),
+        Ok(Err(error)) => Err(unencoded(value, side_data, error.to_string())),
+        Err(panic) => {
+            let message = format!("its Serialize panicked: {}", text_of(panic));
+            Err(unencoded(value, side_data, message))
+        }
     }
 }
 
@@ -424,7 +372,7 @@ fn describe(
     }
     match encoder.append(&bytes) {
         Ok(spilled) => Ok((spilled, side_data)),
-        Err(error) => Err(Unencoded::Error(error).explain(value, side_data)),
+        Err(error) => Err(unencoded(value, side_data, error.to_string())),
     }
 }
 
@@ -432,12 +380,6 @@ fn describe(
 fn unencoded(value: &dyn Encode, side_data: SideData, message: String) -> EncodeError {
     side_data.restore();
     EncodeError::of(value.type_name(), message)
-}
-
-/// The most bytes of an encoded value with its form.
-#[inline]
-fn limit() -> usize {
-    message_limit().saturating_add(1)
 }
 
 /// Appends the encoded value to `bytes`. On an error, `bytes` is unchanged.
@@ -548,10 +490,13 @@ pub(crate) fn decode_from<'de, T: DeserializeOwned>(
     decode_with(name, handles, mode, &mut |left| {
         let decoded = T::deserialize(&mut decoder)?;
         *left = decoder.left();
-        keep_whole(&mut value, decoded, *left);
+        // What is not the whole is dropped here, where a panic of its `Drop` is caught.
+        if *left == 0 {
+            value = Some(decoded);
+        }
         Ok(())
     })?;
-    value.ok_or_else(|| unkept(name))
+    value.ok_or_else(|| DecodeError::elsewhere(name, UNKEPT))
 }
 
 fn from_description<T: DeserializeOwned>(
@@ -564,36 +509,25 @@ fn from_description<T: DeserializeOwned>(
         let mut decoder = Describing::new(bytes);
         let decoded = T::deserialize(&mut decoder)?;
         *left = decoder.left();
-        keep_whole(&mut value, decoded, *left);
+        if *left == 0 {
+            value = Some(decoded);
+        }
         Ok(())
     })?;
-    value.ok_or_else(|| unkept(name))
+    value.ok_or_else(|| DecodeError::elsewhere(name, UNKEPT))
 }
 
-/// Drops a value that is not the whole of its bytes where a panic of its `Drop` is caught.
-#[inline]
-fn keep_whole<T>(slot: &mut Option<T>, value: T, left: usize) {
-    if left == 0 {
-        *slot = Some(value);
-    }
-}
-
-#[cold]
-fn unkept(name: &'static str) -> DecodeError {
-    DecodeError::elsewhere(name, "it was decoded, and is not there")
-}
+const UNKEPT: &str = "it was decoded, and is not there";
 
 /// Returns the bytes of the input, copied if another process may still write them.
 fn private<'de>(mut input: impl Input<'de>) -> Cow<'de, [u8]> {
     let left = input.left();
-    input.borrow(left).map_or_else(
-        || {
-            let mut bytes = Vec::new();
-            input.append(left, &mut bytes);
-            Cow::Owned(bytes)
-        },
-        Cow::Borrowed,
-    )
+    if let Some(bytes) = input.borrow(left) {
+        return Cow::Borrowed(bytes);
+    }
+    let mut bytes = Vec::new();
+    input.append(left, &mut bytes);
+    Cow::Owned(bytes)
 }
 
 /// Appends the bytes of a value that was encoded as bytes. Returns their number.
@@ -651,19 +585,14 @@ fn catch_decoding(name: &'static str, decode: DecodeStep<'_>) -> Result<(), Deco
     let message = match catch_unwind(AssertUnwindSafe(|| decode(&mut left))) {
         Ok(Ok(())) if left == 0 => return Ok(()),
         Ok(Err(error)) => error.to_string(),
-        // The value was dropped because of what is left over.
-        Err(panic) if left > 0 => {
-            drop_caught(panic);
-            left_over(left)
+        Err(panic) if left == 0 => format!("its Deserialize panicked: {}", text_of(panic)),
+        outcome => {
+            // A value that is not the whole was dropped, which may have panicked.
+            outcome.map_or_else(drop_caught, drop);
+            format!("{left} bytes are left over")
         }
-        Ok(Ok(())) => left_over(left),
-        Err(panic) => format!("its Deserialize panicked: {}", text_of(panic)),
     };
     Err(DecodeError::elsewhere(name, message))
-}
-
-fn left_over(left: usize) -> String {
-    format!("{left} bytes are left over")
 }
 
 /// Decodes the described form of a value that is about to be sent, and drops the result. If the

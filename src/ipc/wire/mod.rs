@@ -26,6 +26,7 @@ mod ends;
 mod envelope;
 #[cfg(test)]
 pub(crate) mod hostile;
+mod limit;
 mod packet;
 mod raw_handles;
 mod shape;
@@ -37,9 +38,9 @@ pub(crate) use encoding::{
     encode_into, encode_spilling, encode_with_raw_handles, explain, explain_de, is_trial, may_move,
     may_note, may_note_all, note, on_unsent,
 };
-pub use encoding::{message_limit, set_message_limit};
 pub(crate) use ends::{CheckedReceiver, CheckedSender, channel};
 pub(crate) use envelope::Envelope;
+pub use limit::{message_limit, set_message_limit};
 pub(crate) use packet::file;
 pub(crate) use packet::send;
 pub(crate) use raw_handles::{decode_with_raw_handles, drop_raw_handles, take_raw_handles};
