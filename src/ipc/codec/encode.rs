@@ -207,6 +207,16 @@ impl<'a> Encoder<'a> {
     }
 
     fn long_number(&mut self, number: u64) -> Result<()> {
+        if let Some((word, length)) = number::in_word(number) {
+            // One store. If bytes are stored one by one, and then copied together, the processor
+            // waits until the bytes have reached the cache.
+            if self.ceiling - self.front.len() >= size_of::<u64>() {
+                let end = self.front.len() + length;
+                self.front.extend_from_slice(&word.to_le_bytes());
+                self.front.truncate(end);
+                return Ok(());
+            }
+        }
         let mut buffer = [0; LONGEST];
         let length = number::write(number, &mut buffer);
         self.extend(&buffer[..length])
