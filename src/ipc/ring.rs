@@ -52,6 +52,9 @@ const WORD: u64 = 8;
 /// The size of an entry's header. The other half of the first word holds the first bytes of the
 /// payload.
 const HEADER: usize = 4;
+/// How many bytes [`RingConsumer::take_run`] copies at once: the first time, and at most.
+const PIECE_MIN: usize = 512;
+const PIECE_MAX: usize = 8 << 10;
 /// How many recalls may come between the steps of one [`RingConsumer::front`]. Recalls are
 /// milliseconds apart, so if `head` does not settle, the producer that moves it is not a correct
 /// one.
@@ -438,38 +441,55 @@ impl RingConsumer {
         bytes: &mut Vec<u8>,
     ) -> Result<usize, Corrupt> {
         let (head, tail) = self.span()?;
-        let available = distance(head, tail);
+        let available = distance(head, tail) as usize;
         // Needed by `front`, whose value may be older than what is taken here.
         self.seen = tail;
-        // Lengths are first read in place, to find out how far to copy, and then again in the copy,
-        // because the producer may change them in between.
-        let (mut end, mut count) = (0, 0);
-        while count < most && end < available {
-            let (found, length) = split_header(self.memory.load(head.wrapping_add(end)));
-            if length > ENTRY_MAX || end + entry_size(length) > available {
-                return Err(Corrupt);
-            }
-            if found != tag {
-                break;
-            }
-            (end, count) = (end + entry_size(length), count + 1);
-        }
-        if count == 0 {
+        if available == 0 || split_header(self.memory.load(head)).0 != tag {
             return Ok(0);
         }
+        // First copied and then looked at, because the producer may change what is in the ring. Looking
+        // through entries in the ring itself would also wait for one cache line after the other. The
+        // pieces grow, so that little is copied in vain if the run is short.
         let start = bytes.len();
-        bytes.resize(start + end as usize, 0);
-        self.memory.read_into(head, &mut bytes[start..]);
-        // Check once more, in the copy, which no other process can change.
-        let copied: Option<usize> = entries(&bytes[start..])
-            .map(|entry| matches!(entry, Ok((found, _)) if found == tag).then_some(1))
-            .sum();
-        if copied != Some(count) {
-            return Err(Corrupt);
+        let (mut end, mut count) = (0, 0);
+        let (mut piece, mut last) = (PIECE_MIN, PIECE_MIN);
+        let outcome = loop {
+            let rest = &bytes[start + end..];
+            let wanted = match rest.first_chunk() {
+                _ if count == most => break Ok(count),
+                None => WORD as usize,
+                Some(word) => {
+                    let (found, length) = split_header(u64::from_le_bytes(*word));
+                    let size = entry_size(length) as usize;
+                    if length > ENTRY_MAX || size > available - end {
+                        break Err(Corrupt);
+                    }
+                    if found != tag {
+                        break Ok(count);
+                    }
+                    if size <= rest.len() {
+                        (end, count, last) = (end + size, count + 1, size);
+                        continue;
+                    }
+                    size - rest.len()
+                }
+            };
+            let copied = end + rest.len();
+            if copied == available {
+                break if rest.is_empty() { Ok(count) } else { Err(Corrupt) };
+            }
+            let likely = (most - count).saturating_mul(last);
+            let more = piece.min(likely).max(wanted).min(available - copied);
+            piece = (piece * 2).min(PIECE_MAX);
+            bytes.resize(start + copied + more, 0);
+            self.memory.read_into(advance(head, copied), &mut bytes[start + copied..]);
+        };
+        bytes.truncate(start + end);
+        if outcome != Err(Corrupt) && count > 0 {
+            // Sequentially consistent, like `publish`: the producer may be waiting for room.
+            self.memory.head().store(advance(head, end), Ordering::SeqCst);
         }
-        // Sequentially consistent, like `publish`: the producer may be waiting for room.
-        self.memory.head().store(head.wrapping_add(end), Ordering::SeqCst);
-        Ok(count)
+        outcome
     }
 
     /// Takes all entries, for [`entries`]. Only for a ring whose producer never recalls.
