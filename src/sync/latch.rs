@@ -75,6 +75,18 @@ pub(super) const GRACE: Duration = Duration::from_millis(20);
 /// long as a `try_` call waits.
 const RELEASE: Duration = Duration::from_secs(1);
 
+/// How a thread claims something under the latch.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Claim {
+    /// It does not wait.
+    Once,
+    /// If it gets nothing, it sleeps.
+    OrWait,
+    /// It has slept, so it may take what is kept for such threads. If it gets nothing, it sleeps
+    /// again.
+    AfterSleep,
+}
+
 /// A held latch.
 pub(super) struct Latch<'a> {
     region: &'a Region,
@@ -288,14 +300,12 @@ pub(super) fn sleepers(region: &Region) -> u32 {
     region.number::<AtomicU32>(SLEEPERS).load(Ordering::SeqCst)
 }
 
-/// Wakes every sleeper, after a change that was made without the latch.
-pub(super) fn notify_all(region: &Region) {
+/// Wakes every sleeper, after a change that was made without the latch. Returns whether it woke one.
+pub(super) fn notify_all(region: &Region) -> bool {
     // Sequentially consistent, like the steps of a thread that falls asleep. So either its count is
     // seen here, or it sees the new turn.
     next_turn(region);
-    if sleepers(region) > 0 {
-        futex_wake_all(region.number(TURN));
-    }
+    sleepers(region) > 0 && futex_wake_all(region.number(TURN))
 }
 
 /// Takes back what this thread has announced in its process's record, and wakes every sleeper.

@@ -60,8 +60,9 @@ impl Primitive for MutexWords {
 /// - A free lock is taken and released by one compare-and-swap each, without a system call. A
 ///   thread that has to wait spins for a moment, then sleeps.
 /// - A thread that finds the lock free gets it, even if others are just waking up for it. But about
-///   once a millisecond the lock is kept for the thread that has waited longest, so no thread waits
-///   for ever.
+///   once a millisecond the lock is kept for the thread that has waited longest. So however greedy
+///   others are, each of n threads gets it, on average, at least once in the time of n such turns: n
+///   milliseconds, or longer if holders keep it for longer.
 /// - Plain data is stored in the shared memory itself, as a single value ([`new`](Mutex::new)) or a
 ///   slice ([`zeroed`](Mutex::zeroed)). A holder that dies may leave it half changed. Any other
 ///   value that serde can encode is decoded into the guard, and written back when the guard is

@@ -5,12 +5,19 @@
 //! so is unlocking while no thread waits. Everything else happens under the latch: read locks of
 //! further processes, and threads that wait to write, are counted per process (see [`latch`]).
 //!
+//! Writers go first, and a writer that runs goes before those that are just waking up. So that no
+//! thread waits for ever, once in a millisecond a writer that unlocks *keeps* the lock, as
+//! [`word`](crate::sync::word) explains: only a thread that has slept may take it, to read or to
+//! write, even if others wait to write. If it finds that no thread slept, it frees the lock itself.
+//!
 //! A process may die at any of these points:
 //!
 //! - *While it holds read locks, or waits to write.* The repair clears its record. The others'
 //!   counts are true, so the lock is neither held nor reserved by the dead process.
 //! - *While it writes.* The repair finds its session in the state word, poisons the lock, then frees
 //!   it.
+//! - *After it has kept the lock, or after it was woken for a lock that is kept.* The repair frees a
+//!   kept lock, whichever process has died.
 //! - *Between taking the latch and changing a number, or between the number and the release.* The
 //!   repair inherits the latch, so no other thread has seen the half-done change. It wakes every
 //!   sleeper, in case the dead process had released something without waking a thread.
@@ -31,22 +38,25 @@ use crate::error::{
 };
 use crate::ipc::deadline::{Deadline, Forever, TimeLimit, WaitEnd, Waited};
 use crate::ipc::region::Region;
-use crate::sync::latch::{self, LATCH_BYTES, Latch};
+use crate::sync::latch::{self, Claim, LATCH_BYTES, Latch};
 use crate::sync::object::{ObjectHandle, Primitive, owner_answers};
+use crate::sync::poison;
 use crate::sync::state::{self, State};
 use crate::sync::value::{
     self, Encoded, InPlace, LockValue, Storage, lock_around_value, poison_methods,
 };
-use crate::sync::{poison, word};
+use crate::sync::word::{self, KEPT, Turns};
 use crate::sys;
 
 /// The sum of the read locks that processes hold in their records.
 const READERS: usize = 8;
 /// The sum of the threads that wait to write, over the records.
 const WRITERS_WAITING: usize = 12;
-/// The [state word](state). Its number is the thread that writes, or [`RECORDS`], or 0; its inline
-/// record counts read locks.
+/// The [state word](state). Its number is the thread that writes, [`KEPT`], [`RECORDS`], or 0; its
+/// inline record counts read locks.
 const STATE: usize = 16;
+/// When a sleeper last had its turn.
+const TURNS: usize = 24;
 /// Set if records hold read locks, besides the inline record.
 const RECORDS: u32 = 1 << 31;
 
@@ -98,7 +108,7 @@ fn readers_of_records(region: &Region) -> u32 {
     region.number::<AtomicU32>(READERS).load(Ordering::Relaxed)
 }
 
-/// Returns the thread that writes, or 0.
+/// Returns the thread that writes, or 0, or [`KEPT`].
 #[inline]
 fn writer(seen: State) -> u32 {
     seen.number() & !RECORDS
@@ -125,25 +135,36 @@ fn written(seen: State, me: u32) -> Option<State> {
     (seen == State::default()).then(|| seen.with_number(me))
 }
 
-/// Returns the state after the thread that writes has unlocked.
+/// Returns the state after the thread that writes has unlocked. With `keep`, the lock is kept for a
+/// thread that sleeps, if one may.
 #[inline]
-fn write_ended(seen: State) -> State {
-    seen.with_number(seen.number() & RECORDS)
+fn write_ended(seen: State, keep: bool) -> State {
+    seen.with_number(if keep && seen.waits() { KEPT } else { 0 })
+}
+
+/// Returns the state after the lock was kept while no thread slept; `None` if it is not kept any
+/// more.
+fn kept_no_longer(seen: State) -> Option<State> {
+    (writer(seen) == KEPT).then(|| seen.with_number(0))
 }
 
 /// Under the latch: returns the state after a thread has taken the lock, and whether the record of
-/// its process counts that; `None` if the lock is not free for this access.
+/// its process counts that; `None` if the lock is not free for this access, or is kept and the
+/// thread has not `slept`.
 fn claimed(
     seen: State,
     me: u32,
     access: Access,
+    slept: bool,
     writers_wait: bool,
     sleepers: bool,
 ) -> Option<(State, bool)> {
     let is_busy = match access {
+        _ if writer(seen) == KEPT => !slept,
         Access::Read => writer(seen) != 0 || writers_wait,
         Access::Write => seen.number() != 0 || seen.count() > 0,
     };
+    let seen = kept_no_longer(seen).unwrap_or(seen);
     let new = seen.with_waits(seen.waits() && sleepers);
     match access {
         _ if is_busy => None,
@@ -158,8 +179,9 @@ fn claimed(
 /// Under the latch: returns the state after a death. `records` says whether records hold read
 /// locks.
 fn repaired(seen: State, dead: u32, records: bool) -> State {
-    let is_dead = word::session(writer(seen)) == dead;
-    let writer = if is_dead { 0 } else { writer(seen) };
+    // A kept lock may have been kept for a thread that is dead now.
+    let ends = word::session(writer(seen)) == dead || writer(seen) == KEPT;
+    let writer = if ends { 0 } else { writer(seen) };
     seen.without(dead).with_number(writer | if records { RECORDS } else { 0 })
 }
 
@@ -173,6 +195,11 @@ fn repaired(seen: State, dead: u32, records: bool) -> State {
 ///
 /// Writers go first: while one waits, new readers wait too. So a thread that holds a read lock must
 /// not block on `read` or `write` of the same lock. It may wait for itself, which is not detected.
+///
+/// A thread that runs goes before those that are just waking up for the lock. But about once a
+/// millisecond a writer that unlocks keeps the lock for a thread that has slept for it, to read or
+/// to write. So however greedy others are, each of n threads gets it, on average, at least once in
+/// the time of n such turns.
 ///
 /// ```
 /// use offspring::sync::RwLock;
@@ -304,7 +331,7 @@ impl<T: ?Sized, S> RwLock<T, S> {
             // The latch is held for a few instructions. If its holder is stopped, this returns
             // `WouldBlock` after a second.
             let latch = Latch::take(&self.object.region, me, &owner_answers())?;
-            if !self.claim(&latch, access, false) {
+            if !self.claim(&latch, access, Claim::Once) {
                 return Err(TryError::WouldBlock);
             }
         }
@@ -335,7 +362,7 @@ impl<T: ?Sized, S> RwLock<T, S> {
     ) -> Waited<(), SyncError, L> {
         self.check_deadlock(me)?;
         let mut latch = Latch::take(&self.object.region, me, limit)?;
-        if self.claim(&latch, access, true) {
+        if self.claim(&latch, access, Claim::OrWait) {
             return Ok(());
         }
         // Announce the writer before the latch is released, so that readers that come later see it.
@@ -343,8 +370,10 @@ impl<T: ?Sized, S> RwLock<T, S> {
             latch.add(WAIT_TO_WRITE, WRITERS_WAITING, 1);
         }
         let outcome = loop {
-            match latch.sleep(limit) {
-                Ok(held) if !self.claim(&held, access, true) => latch = held,
+            // If the lock is kept, and those that were woken for it are stopped, this thread takes it
+            // when it looks again.
+            match latch.sleep_and_look(limit) {
+                Ok(held) if !self.claim(&held, access, Claim::AfterSleep) => latch = held,
                 other => break other,
             }
         };
@@ -365,15 +394,17 @@ impl<T: ?Sized, S> RwLock<T, S> {
     }
 
     /// Under the latch: takes the lock, and returns whether it was free for this access. If it was
-    /// not, `wait` makes the next thread that unlocks it wake the sleepers.
-    fn claim(&self, latch: &Latch<'_>, access: Access, wait: bool) -> bool {
+    /// not, and this thread is going to sleep, the next thread that unlocks it wakes the sleepers.
+    fn claim(&self, latch: &Latch<'_>, access: Access, claim: Claim) -> bool {
         let sleepers = latch::sleepers(&self.object.region) > 0;
         let writers_wait = self.object.number(WRITERS_WAITING) > 0;
         let mut by_record = None;
         let _ = state::update(self.state(), |seen| {
-            let claimed = claimed(seen, latch.me(), access, writers_wait, sleepers);
+            let slept = claim == Claim::AfterSleep;
+            let claimed = claimed(seen, latch.me(), access, slept, writers_wait, sleepers);
             by_record = claimed.map(|(_, by_record)| by_record);
-            claimed.map(|(new, _)| new).or_else(|| wait.then(|| seen.with_waits(true)))
+            let waiting = (claim != Claim::Once).then(|| seen.with_waits(true));
+            claimed.map(|(new, _)| new).or(waiting)
         });
         if by_record == Some(true) {
             latch.add(READ, READERS, 1);
@@ -401,8 +432,22 @@ impl<T: ?Sized, S> RwLock<T, S> {
     fn end_write(&self) {
         // One step, which needs no latch. If this process dies before it wakes the others, the
         // repair wakes them.
-        let unlocked = state::update(self.state(), |seen| Some(write_ended(seen)));
-        if unlocked.is_ok_and(State::waits) {
+        let ended = state::update(self.state(), |seen| {
+            if seen.waits() { None } else { Some(write_ended(seen, false)) }
+        });
+        if ended.is_err() {
+            self.end_write_and_wake();
+        }
+    }
+
+    #[cold]
+    fn end_write_and_wake(&self) {
+        // This thread still writes, so no other one reads or changes the time of the turn.
+        let keep = Turns(self.object.word(TURNS)).next();
+        let _ = state::update(self.state(), |seen| Some(write_ended(seen, keep)));
+        let woke = latch::notify_all(&self.object.region);
+        if keep && !woke && state::update(self.state(), kept_no_longer).is_ok() {
+            // A thread may have begun to sleep in the meantime, because the lock was kept.
             latch::notify_all(&self.object.region);
         }
     }
@@ -612,7 +657,10 @@ impl<T: ?Sized, S> fmt::Debug for RwLock<T, S> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicBool;
+
     use super::*;
+    use crate::sys::monotonic_us;
 
     const LONG: Duration = Duration::from_secs(20);
 
@@ -663,5 +711,86 @@ mod tests {
             drop(stopped);
             assert_eq!(waits.join().unwrap(), 1);
         });
+    }
+
+    /// Makes the next writer that unlocks keep the lock for a sleeper.
+    fn begin_a_turn<T>(lock: &RwLock<T>) {
+        let long_ago = (monotonic_us() as u32).wrapping_sub(1_000_000);
+        lock.object.word(TURNS).store(long_ago, Ordering::Relaxed);
+    }
+
+    #[test]
+    fn a_reader_has_its_turn_though_a_writer_waits() {
+        let lock = RwLock::new(1).unwrap();
+        std::thread::scope(|scope| {
+            let writer = lock.write().unwrap();
+            let waits = scope.spawn(|| *lock.read_timeout(LONG).unwrap());
+            wait_for_a_sleeper(&lock);
+            // It never comes, so the reader waits for its own turn.
+            let latch = Latch::take(&lock.object.region, word::holder(9, 1), &Forever).unwrap();
+            latch.add(WAIT_TO_WRITE, WRITERS_WAITING, 1);
+            drop(latch);
+            let mut writer = Some(writer);
+            while !waits.is_finished() {
+                begin_a_turn(&lock);
+                drop(writer.take());
+                writer = lock.try_write().ok();
+                std::thread::yield_now();
+            }
+            assert_eq!(waits.join().unwrap(), 1);
+        });
+    }
+
+    #[test]
+    fn a_lock_is_kept_for_a_sleeper_when_its_turn_has_come() {
+        const ROUNDS: usize = 60;
+        let lock = RwLock::new(1).unwrap();
+        let stop = AtomicBool::new(false);
+        let mut taken_again = 0;
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !stop.load(Ordering::SeqCst) {
+                    drop(lock.write().unwrap());
+                }
+            });
+            for _ in 0..ROUNDS {
+                let writer = lock.write().unwrap();
+                wait_for_a_sleeper(&lock);
+                // Nothing shows whether it has fallen asleep, so not every round counts.
+                std::thread::sleep(Duration::from_millis(1));
+                begin_a_turn(&lock);
+                drop(writer);
+                taken_again += usize::from(lock.try_write().is_ok());
+            }
+            stop.store(true, Ordering::SeqCst);
+        });
+        assert!(taken_again < ROUNDS / 2, "taken again in {taken_again} of {ROUNDS} rounds");
+        drop(lock.try_write().unwrap());
+    }
+
+    #[test]
+    fn a_lock_that_was_kept_for_a_dead_thread_is_free_again() {
+        let lock = RwLock::new(1).unwrap();
+        let _ = state::update(lock.state(), |seen| Some(seen.with_number(KEPT)));
+        assert!(lock.try_write().is_err());
+        assert!(lock.try_read().is_err());
+        lock.object.session_ended(9);
+        drop(lock.try_write().unwrap());
+    }
+
+    #[test]
+    fn a_lock_is_not_kept_if_no_thread_sleeps() {
+        let lock = RwLock::new(1).unwrap();
+        let latch = Latch::take(&lock.object.region, word::holder(9, 1), &Forever).unwrap();
+        // A sleeper that gave up, but could not withdraw its announcement.
+        latch.count_a_sleeper();
+        drop(latch);
+        for _ in 0..3 {
+            let writer = lock.write().unwrap();
+            let _ = state::update(lock.state(), |seen| Some(seen.with_waits(true)));
+            begin_a_turn(&lock);
+            drop(writer);
+            drop(lock.try_read().unwrap());
+        }
     }
 }

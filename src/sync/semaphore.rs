@@ -1,8 +1,25 @@
 //! Permits that processes share.
+//!
+//! The [state word](state) counts every permit that is not free: in its inline record the permits
+//! of one process, and in its number those of all others. So while no thread waits, and one process
+//! at a time has permits, taking and returning them is one step each. Everything else happens under
+//! the latch: permits of further processes are also counted in their records, forgotten ones beside
+//! them, and the number is the sum of both (see [`latch`]).
+//!
+//! # Why no permit is lost, and none is there twice
+//!
+//! - *A death.* A process may die between any two changes under the latch. The repair clears its
+//!   inline record and its record, and recomputes the number. So it does not matter which of the
+//!   changes came first.
+//! - *Falling asleep.* A thread that must wait marks the state word in the same step in which it
+//!   sees that too few permits are free. From then on, each thread that takes or returns some needs
+//!   the latch, until no sleeper is counted and no permit is kept for one.
+//!
+//! `model` explores all orders of these steps, with a death at every point.
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -10,9 +27,10 @@ use serde::{Deserialize, Serialize};
 use crate::error::{CreateError, ReleaseError, SyncError, TimeoutError, TryError};
 use crate::ipc::deadline::{Deadline, Forever, TimeLimit, WaitEnd, Waited};
 use crate::ipc::region::Region;
-use crate::sync::latch::{self, LATCH_BYTES, Latch};
+use crate::sync::latch::{self, Claim, LATCH_BYTES, Latch};
 use crate::sync::object::{Object, ObjectHandle, Primitive, owner_answers};
-use crate::sync::word::Turns;
+use crate::sync::state::{self, State};
+use crate::sync::word::{self, Turns};
 
 /// The number of permits of the semaphore.
 const PERMITS: usize = 8;
@@ -26,10 +44,17 @@ const WANT_MANY: usize = 20;
 const KEPT: usize = 24;
 /// When a sleeper last had its turn.
 const TURNS: usize = 28;
+/// The [state word](state). Its number is the sum of the permits in records and of the forgotten
+/// ones; its inline record counts permits.
+const STATE: usize = 32;
 
-/// Fields of a record: the permits that the process holds, and its threads that wait for several.
+/// Fields of a record: the permits that the process holds outside the inline record, and its threads
+/// that wait for several.
 const MINE: usize = 0;
 const MANY: usize = 1;
+
+#[cfg(test)]
+mod model;
 
 #[derive(Debug)]
 enum SemaphoreWords {}
@@ -43,31 +68,95 @@ impl Primitive for SemaphoreWords {
             latch.clear(dead, MANY, WANT_MANY);
             // The permit may have been kept for a thread that is dead now.
             region.number::<AtomicU32>(KEPT).store(0, Ordering::Relaxed);
+            let number = |at| region.number::<AtomicU32>(at).load(Ordering::Relaxed);
+            let others = number(HELD).wrapping_add(number(FORGOTTEN));
+            let _ = state::update(region.atomic(STATE), |seen| Some(repaired(seen, dead, others)));
             latch.clear_and_wake(dead);
             true
         })
     }
 
     fn abandon(region: &Region) {
+        state::abandon(region.atomic(STATE));
         latch::abandon(region);
     }
 
     fn holds(region: &Region, session: u32) -> bool {
-        latch::record(region, session, MINE).load(Ordering::Relaxed) > 0
+        state::load(region.atomic(STATE)).held_by(session) > 0
+            || latch::record(region, session, MINE).load(Ordering::Relaxed) > 0
     }
 }
 
-/// A bounded number of permits, which threads of all processes acquire and return. Dropping a handle does not
-/// affect the others; dropping a [`Permit`] returns it.
+/// Returns how many of so many permits are free.
+#[inline]
+fn free(seen: State, permits: u32) -> u32 {
+    permits.saturating_sub(seen.number()).saturating_sub(seen.count())
+}
+
+/// Returns the state after a session has taken permits without the latch; `None` if it cannot.
+#[inline]
+fn taken(seen: State, session: u32, count: u32, permits: u32) -> Option<State> {
+    let is_free = !seen.waits() && !seen.is_gone() && free(seen, permits) >= count;
+    if is_free { seen.joined(session, count) } else { None }
+}
+
+/// Returns the state after a session has returned permits of the inline record; `None` if it has
+/// fewer there, or if a thread may have to be woken.
+#[inline]
+fn returned(seen: State, session: u32, count: u32) -> Option<State> {
+    if seen.waits() { None } else { seen.left(session, count) }
+}
+
+/// Under the latch: returns the state after a session has taken permits, and whether its record
+/// counts them; `None` if too few are free. `kept` says how many free ones it may not take, and
+/// `wanted` whether a thread sleeps, or one is kept.
+fn claimed(
+    seen: State,
+    session: u32,
+    count: u32,
+    (permits, kept): (u32, u32),
+    wanted: bool,
+) -> Option<(State, bool)> {
+    if free(seen, permits).saturating_sub(kept) < count {
+        return None;
+    }
+    let new = seen.with_waits(seen.waits() && wanted);
+    Some(match new.joined(session, count) {
+        Some(joined) => (joined, false),
+        None => (new.with_number(new.number().wrapping_add(count)), true),
+    })
+}
+
+/// Under the latch: returns the state after a session has given up permits, and how many of them its
+/// record counted. Forgotten permits stay taken.
+fn given_up(seen: State, session: u32, count: u32, forget: bool) -> (State, u32) {
+    let inline = seen.held_by(session).min(count);
+    let by_record = count - inline;
+    let number = match forget {
+        true => seen.number().wrapping_add(inline),
+        false => seen.number().wrapping_sub(by_record),
+    };
+    (seen.left(session, inline).unwrap_or(seen).with_number(number), by_record)
+}
+
+/// Under the latch: returns the state after a death. `others` is the sum of the permits in records
+/// and of the forgotten ones.
+fn repaired(seen: State, dead: u32, others: u32) -> State {
+    seen.without(dead).with_number(others)
+}
+
+/// A bounded number of permits, which threads of all processes acquire and return. Dropping a handle
+/// does not affect the others; dropping a [`Permit`] returns it.
 ///
 /// - There are never more permits than it was created with: releasing a permit that was not
 ///   [forgotten](Permit::forget) is an error.
 /// - When a process dies, its permits are returned, whatever it was doing. Forgotten permits are
 ///   not.
 /// - A thread that finds a permit gets it, even if others are just waking up for it. But about once
-///   a millisecond a returned permit is kept for the thread that has waited longest, so no thread
-///   that waits for one permit waits for ever.
-/// - Without contention it makes no system call.
+///   a millisecond a returned permit is kept for the thread that has waited longest, as for a
+///   [`Mutex`](crate::sync::Mutex). So no thread that waits for one permit waits for ever.
+/// - As long as no thread waits, and one process at a time has permits, taking and returning some is
+///   one compare-and-swap each. Without contention it makes no system call.
 /// - When the process that made the semaphore ends, acquiring returns [`SyncError::Disconnected`].
 ///
 /// ```
@@ -143,6 +232,7 @@ impl Semaphore {
     ///
     /// [`SyncError::Disconnected`] if the process that made the semaphore has ended,
     /// [`SyncError::Handle`] if the handle does not work in this process.
+    #[inline]
     pub fn acquire(&self) -> Result<Permit<'_>, SyncError> {
         self.acquire_many(1)
     }
@@ -192,6 +282,7 @@ impl Semaphore {
     /// # Panics
     ///
     /// If the semaphore has fewer than `count` permits in all.
+    #[inline]
     #[track_caller]
     pub fn acquire_many(&self, count: u32) -> Result<Permit<'_>, SyncError> {
         let acquired = self.take(count, &Forever);
@@ -210,19 +301,23 @@ impl Semaphore {
     #[track_caller]
     pub fn try_acquire_many(&self, count: u32) -> Result<Permit<'_>, TryError> {
         self.assert_enough(count);
-        self.object.session(&owner_answers())?;
-        if latch::is_gone(&self.object.region) {
+        let me = self.object.me(&owner_answers())?;
+        if self.take_at_once(me, count) {
+            return Ok(self.permit(count));
+        }
+        let seen = state::load(self.state());
+        if seen.is_gone() {
             return Err(TryError::Disconnected);
         }
         // Check without the latch first: a call that gets no permit need not slow down the holders.
-        if !self.has(count) {
+        if free(seen, self.permits()).saturating_sub(self.object.number(KEPT)) < count {
             return Err(TryError::WouldBlock);
         }
-        let latch = Latch::of(&self.object, &owner_answers())?;
-        if !self.has(count) {
+        let latch = Latch::take(&self.object.region, me, &owner_answers())?;
+        if !self.claim(&latch, count, Claim::Once) {
             return Err(TryError::WouldBlock);
         }
-        Ok(self.permit(&latch, count))
+        Ok(self.permit(count))
     }
 
     /// Takes `count` permits together. Blocks for at most `timeout` until there are that many.
@@ -258,6 +353,9 @@ impl Semaphore {
             0 => Err(ReleaseError::TooMany),
             some => {
                 forgotten.store(some - 1, Ordering::Relaxed);
+                let _ = state::update(self.state(), |seen| {
+                    Some(seen.with_number(seen.number().wrapping_sub(1)))
+                });
                 wake_after_return(self.object.object(), latch, 1);
                 Ok(())
             }
@@ -267,9 +365,7 @@ impl Semaphore {
     /// Returns the number of permits that can be taken now.
     #[must_use]
     pub fn available(&self) -> u32 {
-        self.permits()
-            .saturating_sub(self.object.number(HELD))
-            .saturating_sub(self.object.number(FORGOTTEN))
+        free(state::load(self.state()), self.permits())
     }
 
     /// Returns the number of permits that the semaphore was created with.
@@ -278,6 +374,12 @@ impl Semaphore {
         self.object.number(PERMITS)
     }
 
+    #[inline]
+    fn state(&self) -> &AtomicU64 {
+        self.object.region.atomic(STATE)
+    }
+
+    #[inline]
     #[track_caller]
     fn assert_enough(&self, count: u32) {
         assert!(
@@ -287,21 +389,44 @@ impl Semaphore {
         );
     }
 
+    #[inline]
     #[track_caller]
     fn take<L: TimeLimit>(&self, count: u32, limit: &L) -> Waited<Permit<'_>, SyncError, L> {
         self.assert_enough(count);
-        let mut latch = Latch::of(&self.object, limit)?;
-        if self.has(count) {
-            return Ok(self.permit(&latch, count));
+        let me = self.object.me(limit)?;
+        if !self.take_at_once(me, count) {
+            self.take_or_wait(me, count, limit)?;
         }
-        let me = latch.me();
+        Ok(self.permit(count))
+    }
+
+    /// Takes permits if that needs no latch.
+    #[inline]
+    fn take_at_once(&self, me: u32, count: u32) -> bool {
+        let (session, permits) = (word::session(me), self.permits());
+        let all_free = State::default();
+        let next = |seen| taken(seen, session, count, permits);
+        state::update_from(all_free, self.state(), next).is_ok()
+    }
+
+    #[cold]
+    fn take_or_wait<L: TimeLimit>(
+        &self,
+        me: u32,
+        count: u32,
+        limit: &L,
+    ) -> Waited<(), SyncError, L> {
+        let mut latch = Latch::take(&self.object.region, me, limit)?;
+        if self.claim(&latch, count, Claim::OrWait) {
+            return Ok(());
+        }
         let wants_many = count > 1;
         if wants_many {
             latch.add(MANY, WANT_MANY, 1);
         }
         let outcome = loop {
             match latch.sleep_and_look(limit) {
-                Ok(held) if self.available() < count => latch = held,
+                Ok(held) if !self.claim(&held, count, Claim::AfterSleep) => latch = held,
                 other => break other,
             }
         };
@@ -310,8 +435,7 @@ impl Semaphore {
                 if wants_many {
                     latch.add(MANY, WANT_MANY, -1);
                 }
-                self.keep(0);
-                Ok(self.permit(&latch, count))
+                Ok(())
             }
             Err(end) => {
                 if wants_many {
@@ -322,27 +446,54 @@ impl Semaphore {
         }
     }
 
-    /// Returns whether a thread that has not slept may take this many permits.
-    #[inline]
-    fn has(&self, count: u32) -> bool {
-        self.available().saturating_sub(self.object.number(KEPT)) >= count
+    /// Under the latch: takes permits, and returns whether enough were free. If they were not, and
+    /// this thread is going to sleep, the next thread that returns some takes the latch and wakes a
+    /// sleeper.
+    fn claim(&self, latch: &Latch<'_>, count: u32, claim: Claim) -> bool {
+        let (session, permits) = (word::session(latch.me()), self.permits());
+        let kept = if claim == Claim::AfterSleep { 0 } else { self.object.number(KEPT) };
+        let wanted = latch::sleepers(&self.object.region) > 0 || kept > 0;
+        let mut by_record = None;
+        let _ = state::update(self.state(), |seen| {
+            let claimed = claimed(seen, session, count, (permits, kept), wanted);
+            by_record = claimed.map(|(_, by_record)| by_record);
+            let waiting = (claim != Claim::Once).then(|| seen.with_waits(true));
+            claimed.map(|(new, _)| new).or(waiting)
+        });
+        if by_record == Some(true) {
+            latch.add(MINE, HELD, count as i32);
+        }
+        if by_record.is_some() && claim == Claim::AfterSleep {
+            self.keep(0);
+        }
+        by_record.is_some()
     }
 
     fn keep(&self, permits: u32) {
         self.object.word(KEPT).store(permits, Ordering::Relaxed);
     }
 
-    /// Under the latch: adds permits to this process's record.
-    fn permit(&self, latch: &Latch<'_>, count: u32) -> Permit<'_> {
-        latch.add(MINE, HELD, count as i32);
+    fn permit(&self, count: u32) -> Permit<'_> {
         Permit { semaphore: self, count }
     }
 
-    /// Removes permits from this process's record. They are returned or, with `forget`, belong to
-    /// no process.
-    fn give_up(&self, count: u32, forget: bool) {
+    /// Returns permits of this process.
+    #[inline]
+    fn give_back(&self, count: u32) {
         // Fails only in a fork, where the permits are those of its original.
         let Ok(me) = self.object.me(&Forever) else { return };
+        let session = word::session(me);
+        let no_others = State::default().joined(session, count).unwrap_or_default();
+        let next = |seen| returned(seen, session, count);
+        if state::update_from(no_others, self.state(), next).is_err() {
+            self.give_up(me, count, false);
+        }
+    }
+
+    /// Ends this process's hold on permits, under the latch. They are returned or, with `forget`,
+    /// belong to no process.
+    #[cold]
+    fn give_up(&self, me: u32, count: u32, forget: bool) {
         let object = self.object.object();
         if let Some(latch) = Latch::try_take(&object.region, me) {
             return give_up(object, latch, count, forget);
@@ -357,12 +508,18 @@ impl Semaphore {
     }
 }
 
-#[inline]
 fn give_up(object: &Arc<Object<SemaphoreWords>>, latch: Latch<'_>, count: u32, forget: bool) {
-    latch.add(MINE, HELD, -(count as i32));
+    let session = word::session(latch.me());
+    let mut by_record = 0;
+    let _ = state::update(object.region.atomic(STATE), |seen| {
+        let (new, counted) = given_up(seen, session, count, forget);
+        by_record = counted;
+        Some(new)
+    });
+    latch.add(MINE, HELD, -(by_record as i32));
     if forget {
-        // After the record: if this process dies between the two, the repair returns the permit,
-        // like any other that it holds.
+        // Last: if this process dies before, the repair returns the permit, like any other that it
+        // holds.
         object.word(FORGOTTEN).fetch_add(count, Ordering::Relaxed);
     } else {
         wake_after_return(object, latch, count);
@@ -411,14 +568,17 @@ impl Permit<'_> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn forget(self) {
-        self.semaphore.give_up(self.count, true);
+        if let Ok(me) = self.semaphore.object.me(&Forever) {
+            self.semaphore.give_up(me, self.count, true);
+        }
         std::mem::forget(self);
     }
 }
 
 impl Drop for Permit<'_> {
+    #[inline]
     fn drop(&mut self) {
-        self.semaphore.give_up(self.count, false);
+        self.semaphore.give_back(self.count);
     }
 }
 
@@ -437,7 +597,7 @@ mod tests {
     use std::sync::atomic::AtomicBool;
 
     use super::*;
-    use crate::sync::word;
+    use crate::ipc::hub::OWNER;
     use crate::sys::monotonic_us;
 
     const LONG: Duration = Duration::from_secs(20);
@@ -455,7 +615,7 @@ mod tests {
         for _ in 0..5 {
             for session in DEAD {
                 let latch = Latch::take(region, other(session), &Forever).unwrap();
-                latch.add(MINE, HELD, 1);
+                assert!(semaphore.claim(&latch, 1, Claim::Once));
             }
             assert_eq!(semaphore.available(), 0);
             let stopped = Latch::take(region, other(9), &Forever).unwrap();
@@ -464,6 +624,37 @@ mod tests {
             let all = semaphore.acquire_many_timeout(DEAD.len() as u32, LONG);
             assert!(all.is_ok(), "{semaphore:?}");
         }
+    }
+
+    #[test]
+    fn permits_return_from_the_inline_record_and_from_the_record_of_their_process() {
+        let semaphore = Semaphore::new(6).unwrap();
+        let (object, region) = (&semaphore.object, &semaphore.object.region);
+        let claim = |session, count| {
+            let latch = Latch::take(region, other(session), &Forever).unwrap();
+            assert!(semaphore.claim(&latch, count, Claim::Once));
+        };
+        claim(9, 1);
+        let two = semaphore.acquire_many(2).unwrap();
+        assert_eq!((object.number(HELD), semaphore.available()), (2, 3));
+        claim(8, 1);
+        object.session_ended(9);
+        let three = semaphore.acquire_many(3).unwrap();
+        assert_eq!((object.number(HELD), semaphore.available()), (3, 0));
+        assert!(matches!(semaphore.try_acquire(), Err(TryError::WouldBlock)));
+        // The first returns from the inline record, so that the second returns from both.
+        drop(two);
+        assert_eq!((object.number(HELD), semaphore.available()), (3, 2));
+        drop(three);
+        assert_eq!((object.number(HELD), semaphore.available()), (1, 5));
+        object.session_ended(8);
+        assert_eq!((object.number(HELD), semaphore.available()), (0, 6));
+        semaphore.acquire_many(4).unwrap().forget();
+        object.session_ended(OWNER);
+        assert_eq!(semaphore.available(), 2, "forgotten permits outlive their process");
+        (0..4).for_each(|_| semaphore.release().unwrap());
+        assert!(semaphore.release().is_err());
+        drop(semaphore.try_acquire_many(6).unwrap());
     }
 
     #[test]
@@ -500,6 +691,8 @@ mod tests {
     fn a_permit_that_was_kept_for_a_dead_thread_is_free_again() {
         let semaphore = Semaphore::new(1).unwrap();
         semaphore.keep(1);
+        // As long as a permit is kept, threads that have not slept need the latch.
+        let _ = state::update(semaphore.state(), |seen| Some(seen.with_waits(true)));
         assert!(matches!(semaphore.try_acquire(), Err(TryError::WouldBlock)));
         semaphore.object.session_ended(9);
         drop(semaphore.try_acquire().unwrap());

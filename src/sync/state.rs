@@ -1,6 +1,6 @@
-//! The state word of a read-write lock: in one number, what is free, and what one process holds.
-//! While no thread waits, and one process at a time uses the object, each change of it is one
-//! compare-and-swap, without the latch.
+//! The state word of a read-write lock or semaphore: in one number, what is free, and what one
+//! process holds. While no thread waits, and one process at a time uses the object, each change of it
+//! is one compare-and-swap, without the latch.
 //!
 //! ```text
 //!  63      62     61 .. 50   49 .. 32                   31 .. 0
@@ -130,6 +130,24 @@ pub(super) fn update(
         next(State(state)).map(|State(new)| new)
     });
     changed.map(State).map_err(State)
+}
+
+/// Like [`update`], but begins with a guess of what the word is. If the guess is right, the word is
+/// not read before it is changed, which takes half of the time.
+#[inline]
+pub(super) fn update_from(
+    guess: State,
+    word: &AtomicU64,
+    mut next: impl FnMut(State) -> Option<State>,
+) -> Result<State, State> {
+    let mut seen = guess;
+    while let Some(State(new)) = next(seen) {
+        match word.compare_exchange(seen.0, new, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => return Ok(seen),
+            Err(now) => seen = State(now),
+        }
+    }
+    Err(seen)
 }
 
 /// Marks the object as gone with its owner.

@@ -40,10 +40,12 @@ enum At {
     Unmarks,
     LooksForSleepers,
     ReleasesLatchAndWakes(bool),
-    /// Has unlocked without the latch, and a thread may be waiting.
-    ChangesTurn,
-    LooksForSleepersWithoutLatch,
-    WakesAll,
+    /// Has unlocked without the latch, and a thread may be waiting. The flag means that the lock is
+    /// kept.
+    ChangesTurn(bool),
+    LooksForSleepersWithoutLatch(bool),
+    WakesAll(bool),
+    KeepsNoLonger,
     Done,
     Dead,
 }
@@ -163,13 +165,13 @@ fn repairs(world: &World, dead: usize, step: Repair) -> Option<World> {
 }
 
 /// The steps that one thread may take next.
-fn moves(world: &World, thread: usize, access: Access, rounds: u8) -> Option<World> {
+fn moves(world: &World, thread: usize, access: Access, rounds: u8) -> Vec<World> {
     let process = process_of(thread);
     let session = session_of(process);
     let take_latch = |at: At| {
         let mut new = world.at(thread, at);
         new.latch = thread;
-        (world.latch == FREE).then_some(new)
+        if world.latch == FREE { vec![new] } else { Vec::new() }
     };
     let release_latch = |at: At| {
         let mut new = world.at(thread, at);
@@ -181,7 +183,7 @@ fn moves(world: &World, thread: usize, access: Access, rounds: u8) -> Option<Wor
         new.at[thread] = if new.rounds[thread] == rounds { At::Done } else { At::Begin };
         new
     };
-    Some(match world.at[thread] {
+    vec![match world.at[thread] {
         At::Begin => {
             let taken = match access {
                 Access::Read => read(world.state, session),
@@ -199,7 +201,7 @@ fn moves(world: &World, thread: usize, access: Access, rounds: u8) -> Option<Wor
             world.asleep[process] -= u8::from(waited);
             let writers_wait = world.writers.iter().any(|&count| count > 0);
             let sleepers = world.sleepers();
-            match claimed(world.state, me(thread), access, writers_wait, sleepers) {
+            match claimed(world.state, me(thread), access, waited, writers_wait, sleepers) {
                 Some((state, true)) => World { state, ..world.at(thread, At::CountsRecord) },
                 Some((state, false)) if waited && access == Access::Write => {
                     World { state, ..world.at(thread, At::UncountsWriter) }
@@ -240,10 +242,16 @@ fn moves(world: &World, thread: usize, access: Access, rounds: u8) -> Option<Wor
         At::FallsAsleep(turn) if world.turn == turn => world.at(thread, At::Asleep),
         At::FallsAsleep(_) => world.at(thread, At::WantsLatch(true)),
         At::ReleasesLatchWithLock => release_latch(At::Holds),
+        At::Holds if access == Access::Write && world.state.waits() => {
+            // The turn of a sleeper may have come, or not.
+            let ended = |keep| {
+                let state = write_ended(world.state, keep);
+                World { state, ..world.at(thread, At::ChangesTurn(keep)) }
+            };
+            return vec![ended(false), ended(true)];
+        }
         At::Holds if access == Access::Write => {
-            let state = write_ended(world.state);
-            let new = World { state, ..world.at(thread, At::ChangesTurn) };
-            if world.state.waits() { new } else { done(new) }
+            done(World { state: write_ended(world.state, false), ..world.clone() })
         }
         At::Holds => match read_ended(world.state, session) {
             Some(state) => done(World { state, ..world.clone() }),
@@ -274,22 +282,32 @@ fn moves(world: &World, thread: usize, access: Access, rounds: u8) -> Option<Wor
             new.turn += u8::from(wakes);
             new
         }
-        At::ReleasesLatchAndWakes(true) => release_latch(At::WakesAll),
+        At::ReleasesLatchAndWakes(true) => release_latch(At::WakesAll(false)),
         At::ReleasesLatchAndWakes(false) => done(release_latch(At::Begin)),
-        At::ChangesTurn => {
-            let mut new = world.at(thread, At::LooksForSleepersWithoutLatch);
+        At::ChangesTurn(keeps) => {
+            let mut new = world.at(thread, At::LooksForSleepersWithoutLatch(keeps));
             new.turn += 1;
             new
         }
-        At::LooksForSleepersWithoutLatch if world.sleepers() => world.at(thread, At::WakesAll),
-        At::LooksForSleepersWithoutLatch => done(world.clone()),
-        At::WakesAll => {
+        At::LooksForSleepersWithoutLatch(keeps) if world.sleepers() => {
+            world.at(thread, At::WakesAll(keeps))
+        }
+        At::LooksForSleepersWithoutLatch(true) => world.at(thread, At::KeepsNoLonger),
+        At::LooksForSleepersWithoutLatch(false) => done(world.clone()),
+        At::WakesAll(true) if !world.at.contains(&At::Asleep) => {
+            world.at(thread, At::KeepsNoLonger)
+        }
+        At::WakesAll(_) => {
             let mut new = done(world.clone());
             new.wake_all();
             new
         }
-        At::Asleep | At::Done | At::Dead => return None,
-    })
+        At::KeepsNoLonger => match kept_no_longer(world.state) {
+            Some(state) => World { state, ..world.at(thread, At::ChangesTurn(false)) },
+            None => done(world.clone()),
+        },
+        At::Asleep | At::Done | At::Dead => return Vec::new(),
+    }]
 }
 
 fn check(world: &World, accesses: [Access; THREADS]) {

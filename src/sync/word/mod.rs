@@ -74,7 +74,7 @@ pub(super) const GONE: u32 = 1 << 30;
 const HOLDER: u32 = GONE - 1;
 /// In place of a holder: the lock is free, but only a thread that has slept may take it. No session
 /// has the number 0.
-const KEPT: u32 = 1;
+pub(super) const KEPT: u32 = 1;
 const THREAD_BITS: u32 = 18;
 /// The highest number of a thread. The hub uses it as its own, to hold a lock while it repairs.
 pub(super) const THREADS_MAX: u32 = (1 << THREAD_BITS) - 1;

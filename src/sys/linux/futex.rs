@@ -46,7 +46,7 @@ pub(crate) fn futex_wake_one(word: &AtomicU32) -> bool {
     wake(word, Flags::empty(), 1).is_ok_and(|woken| woken > 0)
 }
 
-/// Wakes all threads that sleep on the word.
-pub(crate) fn futex_wake_all(word: &AtomicU32) {
-    let _ = wake(word, Flags::empty(), i32::MAX as u32);
+/// Wakes all threads that sleep on the word. Returns whether there was one.
+pub(crate) fn futex_wake_all(word: &AtomicU32) -> bool {
+    wake(word, Flags::empty(), i32::MAX as u32).is_ok_and(|woken| woken > 0)
 }
