@@ -42,6 +42,8 @@ mod semaphore;
 mod state;
 mod thread_number;
 mod value;
+#[cfg(test)]
+mod watched;
 mod word;
 
 pub use crate::error::{

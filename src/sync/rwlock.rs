@@ -41,30 +41,32 @@ use crate::ipc::region::Region;
 use crate::sync::latch::{self, Claim, LATCH_BYTES, Latch};
 use crate::sync::object::{ObjectHandle, Primitive, owner_answers};
 use crate::sync::poison;
+use crate::sync::rwlock::decisions::{
+    Access, claimed, kept_no_longer, read, read_ended, repaired, write_ended, writer, written,
+};
 use crate::sync::state::{self, State};
 use crate::sync::value::{
     self, Encoded, InPlace, LockValue, Storage, lock_around_value, poison_methods,
 };
-use crate::sync::word::{self, KEPT, Turns};
+use crate::sync::word::{self, Turns};
 use crate::sys;
 
 /// The sum of the read locks that processes hold in their records.
 const READERS: usize = 8;
 /// The sum of the threads that wait to write, over the records.
 const WRITERS_WAITING: usize = 12;
-/// The [state word](state). Its number is the thread that writes, [`KEPT`], [`RECORDS`], or 0; its
+/// The [state word](state). Its number is the thread that writes, `KEPT`, `RECORDS`, or 0; its
 /// inline record counts read locks.
 const STATE: usize = 16;
 /// When a sleeper last had its turn.
 const TURNS: usize = 24;
-/// Set if records hold read locks, besides the inline record.
-const RECORDS: u32 = 1 << 31;
 
 /// Fields of a record: the read locks that the process holds outside the inline record, and its
 /// threads that wait to write.
 const READ: usize = 0;
 const WAIT_TO_WRITE: usize = 1;
 
+mod decisions;
 #[cfg(test)]
 mod model;
 
@@ -106,83 +108,6 @@ impl Primitive for RwLockWords {
 
 fn readers_of_records(region: &Region) -> u32 {
     region.number::<AtomicU32>(READERS).load(Ordering::Relaxed)
-}
-
-/// Returns the thread that writes, or 0, or [`KEPT`].
-#[inline]
-fn writer(seen: State) -> u32 {
-    seen.number() & !RECORDS
-}
-
-/// Returns the state after a session has taken a read lock by the inline record; `None` if it
-/// cannot.
-#[inline]
-fn read(seen: State, session: u32) -> Option<State> {
-    let is_free = writer(seen) == 0 && !seen.waits() && !seen.is_gone();
-    if is_free { seen.joined(session, 1) } else { None }
-}
-
-/// Returns the state after a session has returned a read lock of the inline record; `None` if it
-/// has none there, or if a thread may have to be woken.
-#[inline]
-fn read_ended(seen: State, session: u32) -> Option<State> {
-    if seen.waits() { None } else { seen.left(session, 1) }
-}
-
-/// Returns the state after a thread has taken the write lock; `None` if the lock is not free.
-#[inline]
-fn written(seen: State, me: u32) -> Option<State> {
-    (seen == State::default()).then(|| seen.with_number(me))
-}
-
-/// Returns the state after the thread that writes has unlocked. With `keep`, the lock is kept for a
-/// thread that sleeps, if one may.
-#[inline]
-fn write_ended(seen: State, keep: bool) -> State {
-    seen.with_number(if keep && seen.waits() { KEPT } else { 0 })
-}
-
-/// Returns the state after the lock was kept while no thread slept; `None` if it is not kept any
-/// more.
-fn kept_no_longer(seen: State) -> Option<State> {
-    (writer(seen) == KEPT).then(|| seen.with_number(0))
-}
-
-/// Under the latch: returns the state after a thread has taken the lock, and whether the record of
-/// its process counts that; `None` if the lock is not free for this access, or is kept and the
-/// thread has not `slept`.
-fn claimed(
-    seen: State,
-    me: u32,
-    access: Access,
-    slept: bool,
-    writers_wait: bool,
-    sleepers: bool,
-) -> Option<(State, bool)> {
-    let is_busy = match access {
-        _ if writer(seen) == KEPT => !slept,
-        Access::Read => writer(seen) != 0 || writers_wait,
-        Access::Write => seen.number() != 0 || seen.count() > 0,
-    };
-    let seen = kept_no_longer(seen).unwrap_or(seen);
-    let new = seen.with_waits(seen.waits() && sleepers);
-    match access {
-        _ if is_busy => None,
-        Access::Read => match new.joined(word::session(me), 1) {
-            Some(joined) => Some((joined, false)),
-            None => Some((new.with_number(RECORDS), true)),
-        },
-        Access::Write => Some((new.with_number(me), false)),
-    }
-}
-
-/// Under the latch: returns the state after a death. `records` says whether records hold read
-/// locks.
-fn repaired(seen: State, dead: u32, records: bool) -> State {
-    // A kept lock may have been kept for a thread that is dead now.
-    let ends = word::session(writer(seen)) == dead || writer(seen) == KEPT;
-    let writer = if ends { 0 } else { writer(seen) };
-    seen.without(dead).with_number(writer | if records { RECORDS } else { 0 })
 }
 
 /// A value that many threads may read at a time, or one may write, in any process. Dropping a
@@ -297,13 +222,6 @@ fn release_read(latch: Latch<'_>) {
         // Wake all: a writer and readers may both be waiting, and only the writer can proceed.
         latch.release(true);
     }
-}
-
-/// How a thread wants to use the value.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Access {
-    Read,
-    Write,
 }
 
 impl<T: ?Sized, S> RwLock<T, S> {
@@ -657,9 +575,11 @@ impl<T: ?Sized, S> fmt::Debug for RwLock<T, S> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::AtomicBool;
+    use std::sync::Barrier;
 
     use super::*;
+    use crate::sync::watched::WatchedThread;
+    use crate::sync::word::KEPT;
     use crate::sys::monotonic_us;
 
     const LONG: Duration = Duration::from_secs(20);
@@ -743,27 +663,29 @@ mod tests {
 
     #[test]
     fn a_lock_is_kept_for_a_sleeper_when_its_turn_has_come() {
-        const ROUNDS: usize = 60;
+        const ROUNDS: usize = 10;
         let lock = RwLock::new(1).unwrap();
-        let stop = AtomicBool::new(false);
-        let mut taken_again = 0;
-        std::thread::scope(|scope| {
-            scope.spawn(|| {
-                while !stop.load(Ordering::SeqCst) {
-                    drop(lock.write().unwrap());
-                }
-            });
-            for _ in 0..ROUNDS {
-                let writer = lock.write().unwrap();
+        let taken_again = (0..ROUNDS).filter(|_| {
+            let (watched, end) = (WatchedThread::default(), Barrier::new(2));
+            let writer = lock.write().unwrap();
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    watched.begin();
+                    let writer = lock.write().unwrap();
+                    end.wait();
+                    drop(writer);
+                });
                 wait_for_a_sleeper(&lock);
-                // Nothing shows whether it has fallen asleep, so not every round counts.
-                std::thread::sleep(Duration::from_millis(1));
+                watched.wait_until_it_sleeps();
                 begin_a_turn(&lock);
                 drop(writer);
-                taken_again += usize::from(lock.try_write().is_ok());
-            }
-            stop.store(true, Ordering::SeqCst);
+                let again = lock.try_write().is_ok();
+                end.wait();
+                again
+            })
         });
+        // If it looks again just then, it does not sleep, so not every round counts.
+        let taken_again = taken_again.count();
         assert!(taken_again < ROUNDS / 2, "taken again in {taken_again} of {ROUNDS} rounds");
         drop(lock.try_write().unwrap());
     }

@@ -594,10 +594,11 @@ impl fmt::Debug for Semaphore {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::AtomicBool;
+    use std::sync::Barrier;
 
     use super::*;
     use crate::ipc::hub::OWNER;
+    use crate::sync::watched::WatchedThread;
     use crate::sys::monotonic_us;
 
     const LONG: Duration = Duration::from_secs(20);
@@ -659,30 +660,32 @@ mod tests {
 
     #[test]
     fn a_permit_is_kept_for_a_sleeper_when_its_turn_has_come() {
-        const ROUNDS: usize = 60;
+        const ROUNDS: usize = 10;
         let semaphore = Semaphore::new(1).unwrap();
-        let (region, stop) = (&semaphore.object.region, AtomicBool::new(false));
-        let mut taken_again = 0;
-        std::thread::scope(|scope| {
-            scope.spawn(|| {
-                while !stop.load(Ordering::SeqCst) {
-                    drop(semaphore.acquire().unwrap());
-                }
-            });
-            for _ in 0..ROUNDS {
-                let permit = semaphore.acquire().unwrap();
-                while latch::sleepers(region) == 0 {
+        let taken_again = (0..ROUNDS).filter(|_| {
+            let (watched, end) = (WatchedThread::default(), Barrier::new(2));
+            let permit = semaphore.acquire().unwrap();
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    watched.begin();
+                    let permit = semaphore.acquire().unwrap();
+                    end.wait();
+                    drop(permit);
+                });
+                while latch::sleepers(&semaphore.object.region) == 0 {
                     std::thread::yield_now();
                 }
-                // Nothing shows whether it has fallen asleep, so not every round counts.
-                std::thread::sleep(Duration::from_millis(1));
+                watched.wait_until_it_sleeps();
                 let long_ago = (monotonic_us() as u32).wrapping_sub(1_000_000);
                 semaphore.object.word(TURNS).store(long_ago, Ordering::Relaxed);
                 drop(permit);
-                taken_again += usize::from(semaphore.try_acquire().is_ok());
-            }
-            stop.store(true, Ordering::SeqCst);
+                let again = semaphore.try_acquire().is_ok();
+                end.wait();
+                again
+            })
         });
+        // If it looks again just then, it does not sleep, so not every round counts.
+        let taken_again = taken_again.count();
         assert!(taken_again < ROUNDS / 2, "taken again in {taken_again} of {ROUNDS} rounds");
         assert_eq!(semaphore.object.number(KEPT), 0);
     }

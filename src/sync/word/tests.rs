@@ -1,40 +1,42 @@
-//! One thread that takes a lock again and again, and one that has to sleep for it.
+//! One thread that takes a lock again at once, and one that has to sleep for it.
 
-use std::sync::atomic::AtomicBool;
+use std::sync::Barrier;
 
 use super::*;
 use crate::ipc::deadline::Forever;
-
-const ROUNDS: usize = 60;
+use crate::sync::watched::WatchedThread;
 
 #[test]
 fn a_lock_is_kept_for_a_sleeper_when_its_turn_has_come() {
-    let (word, kept_at, stop) = (AtomicU32::new(0), AtomicU32::new(0), AtomicBool::new(false));
+    const ROUNDS: usize = 10;
+    let (word, kept_at) = (AtomicU32::new(0), AtomicU32::new(0));
     let (runs, sleeps) = (holder(2, 1), holder(3, 1));
-    let mut taken_again = 0;
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            while !stop.load(Ordering::SeqCst) {
+    let taken_again = (0..ROUNDS).filter(|_| {
+        let (watched, end) = (WatchedThread::default(), Barrier::new(2));
+        lock(&word, runs, &Forever).expect("nothing ends it");
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                watched.begin();
                 lock(&word, sleeps, &Forever).expect("nothing ends it");
+                end.wait();
                 unlock(&word, sleeps);
-            }
-        });
-        for _ in 0..ROUNDS {
-            lock(&word, runs, &Forever).expect("nothing ends it");
+            });
             while !has_waiters(&word) {
                 std::thread::yield_now();
             }
-            // Nothing shows whether it has fallen asleep, so not every round counts.
-            std::thread::sleep(Duration::from_millis(1));
+            watched.wait_until_it_sleeps();
             kept_at.store((monotonic_us() as u32).wrapping_sub(1_000_000), Ordering::Relaxed);
             unlock_fairly(&word, runs, Turns(&kept_at));
-            if try_lock(&word, runs) {
-                taken_again += 1;
+            let again = try_lock(&word, runs);
+            if again {
                 unlock(&word, runs);
             }
-        }
-        stop.store(true, Ordering::SeqCst);
+            end.wait();
+            again
+        })
     });
+    // If it looks again just then, it does not sleep, so not every round counts.
+    let taken_again = taken_again.count();
     assert!(taken_again < ROUNDS / 2, "taken again in {taken_again} of {ROUNDS} rounds");
     assert_eq!(word.load(Ordering::Relaxed) & HOLDER, 0);
 }
