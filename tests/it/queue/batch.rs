@@ -87,8 +87,17 @@ fn what_was_not_put_comes_back() {
 
 #[offspring::worker]
 fn fill(queue: Queue<u64>) -> (usize, bool, Vec<u64>) {
-    let error = queue.put_all_timeout(0..200, SHORT).expect_err("it gets full");
-    (error.put(), error.cause().is_timeout(), error.into_rest().collect())
+    let (mut put, mut rest) = (0, (0..200).collect::<Vec<u64>>());
+    // On a busy machine, the owner may not grant all of the room in time.
+    loop {
+        let error = queue.put_all_timeout(rest, SHORT).expect_err("it gets full");
+        let timeout = error.cause().is_timeout();
+        put += error.put();
+        rest = error.into_rest().collect();
+        if put >= 100 || !timeout {
+            return (put, timeout, rest);
+        }
+    }
 }
 
 #[offspring::test(timeout = "20s")]
