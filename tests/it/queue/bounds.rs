@@ -99,7 +99,7 @@ fn room_that_a_producer_left_unused_goes_to_the_next() {
     other.kill();
 }
 
-#[offspring::test(timeout = "30s")]
+#[offspring::test(timeout = "120s")]
 fn a_bound_holds_over_all_buffers_together() {
     let queue = Queue::bounded(8).unwrap();
     let producers: Vec<_> = (0..3)

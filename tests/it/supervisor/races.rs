@@ -39,7 +39,7 @@ fn a_child_that_dies_in_its_start_did_not_start() {
     );
 }
 
-#[offspring::test(timeout = "30s")]
+#[offspring::test(timeout = "120s")]
 fn a_start_that_hangs_is_bounded_and_escalates() {
     let stage = Stage::new();
     let start = |limit| {

@@ -366,7 +366,7 @@ fn supervise_until_it_gives_up() -> String {
     supervisor.wait().to_string()
 }
 
-#[offspring::test(timeout = "20s")]
+#[offspring::test(timeout = "120s")]
 fn a_supervisor_that_gives_up_says_so_with_its_limit() {
     let stage = crate::support::patient().stderr(offspring::Stdio::piped());
     let output = stage.spawn(supervise_until_it_gives_up::new()).unwrap().join_with_output();
