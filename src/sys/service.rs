@@ -84,4 +84,25 @@ mod tests {
         assert_eq!(*SERVICE.start(fails).unwrap(), 7);
         assert_eq!(SERVICE.get(), Some(&7));
     }
+
+    #[test]
+    fn a_fork_has_no_service() {
+        static SERVICE: Service<u32> = Service::new("offspring-test");
+        let makes = || Ok((7, |_: &u32| {}));
+        SERVICE.start(makes).unwrap();
+        // SAFETY: the child takes no lock that another thread can hold, and ends.
+        let child = unsafe { libc::fork() };
+        if child == 0 {
+            // SAFETY: ends the child if a call does not return.
+            unsafe { libc::alarm(20) };
+            let has_none = SERVICE.get().is_none() && SERVICE.start(makes).is_err();
+            // SAFETY: runs no code of the test harness.
+            unsafe { libc::_exit(i32::from(!has_none)) };
+        }
+        let mut status = 0;
+        // SAFETY: a child of this process that nothing else waits for.
+        assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
+        assert_eq!(status, 0);
+        assert_eq!(SERVICE.get(), Some(&7));
+    }
 }
