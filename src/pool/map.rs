@@ -25,7 +25,7 @@ use crate::pool::results::Results;
 use crate::pool::state::PoolEnd;
 use crate::process::ProcessWorker;
 use crate::sys::{self, lock};
-use crate::trace::{self, Captured};
+use crate::trace::{self, Captured, ReleaseDue};
 
 /// The sink of a map's results.
 #[derive(Debug, Default)]
@@ -154,6 +154,7 @@ pub(super) struct MapState<'p, I, F, W> {
     worker: PhantomData<fn() -> W>,
     /// The span that the map was made in.
     context: Option<Arc<Captured>>,
+    _release: ReleaseDue,
 }
 
 impl<'p, I, F, W> MapState<'p, I, F, W>
@@ -186,6 +187,7 @@ where
             panic: None,
             worker: PhantomData,
             context: trace::capture().map(Arc::new),
+            _release: ReleaseDue,
         }
     }
 

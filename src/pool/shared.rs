@@ -21,7 +21,7 @@ use crate::pool::state::{Effects, PoolEnd, State};
 use crate::process::AtExit;
 use crate::sys::{self, lock};
 use crate::tally::Tally;
-use crate::trace;
+use crate::trace::{self, ReleaseDue};
 
 pub(super) struct PoolShared {
     pub(super) settings: Settings,
@@ -192,8 +192,8 @@ impl PoolShared {
 
     /// Submits a batch; blocks while the pool is full.
     pub(super) fn submit(&self, batch: TaskBatch) -> Result<(), PoolEnd> {
-        let batch = Arc::new(batch);
-        while !self.attempt(&batch, true)? {
+        let batch = SubmittedBatch::new(batch);
+        while !self.attempt(&batch.batch, true)? {
             self.wait_for_room();
         }
         Ok(())
@@ -201,12 +201,12 @@ impl PoolShared {
 
     /// Submits a batch, unless the pool is full; then returns `Ok(false)`.
     pub(super) fn try_submit(&self, batch: TaskBatch) -> Result<bool, PoolEnd> {
-        self.attempt(&Arc::new(batch), true)
+        self.attempt(&SubmittedBatch::new(batch).batch, true)
     }
 
     /// Submits a batch of a map. The map's window bounds it, instead of the pool's limit.
     pub(super) fn submit_unbounded(&self, batch: TaskBatch) -> Result<(), PoolEnd> {
-        self.attempt(&Arc::new(batch), false).map(drop)
+        self.attempt(&SubmittedBatch::new(batch).batch, false).map(drop)
     }
 
     /// Submits a batch; `Ok(false)` if the pool is full, and the batch is bounded by that.
@@ -252,12 +252,24 @@ impl PoolShared {
     }
 }
 
+/// A batch in the hands of its submitter, who may be the last to have it: its tasks may end at once.
+struct SubmittedBatch {
+    batch: Arc<TaskBatch>,
+    _release: ReleaseDue,
+}
+
+impl SubmittedBatch {
+    fn new(batch: TaskBatch) -> SubmittedBatch {
+        SubmittedBatch { batch: Arc::new(batch), _release: ReleaseDue }
+    }
+}
+
 #[cfg(feature = "async")]
 impl PoolShared {
     /// Submits a batch; the task waits while the pool is full.
     pub(super) async fn submit_async(&self, batch: TaskBatch) -> Result<(), PoolEnd> {
-        let batch = Arc::new(batch);
-        let attempt = || self.attempt(&batch, true);
+        let batch = SubmittedBatch::new(batch);
+        let attempt = || self.attempt(&batch.batch, true);
         if attempt()? {
             return Ok(());
         }

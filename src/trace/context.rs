@@ -10,15 +10,8 @@ use tracing_core::dispatcher::get_default;
 use tracing_core::span::Id;
 
 use super::ORIGIN_BYTES;
-use super::record::{self, Origin};
+use super::record::Origin;
 use crate::sys::lock;
-
-/// The current span of a caller. It stays open until this is dropped and what children have sent by
-/// then is handled.
-#[derive(Debug)]
-pub(crate) struct Captured {
-    origin: Origin,
-}
 
 /// A captured span. It stays here, and so may become a parent, until it is closed.
 struct Held {
@@ -39,13 +32,9 @@ static RELEASES: AtomicU64 = AtomicU64::new(0);
 /// Spans that nobody held at one moment, each with the number of its release.
 pub(super) type Released = Vec<(u64, u64)>;
 
-/// Captures the current span of this thread, if there is one. The caller holds no lock: this calls
-/// the program's subscriber.
-pub(crate) fn capture() -> Option<Captured> {
-    // One load, if this program has no subscriber.
-    if record::wanted() == 0 {
-        return None;
-    }
+/// Holds the current span of this thread, if there is one, until [`let_go`]. The caller holds no
+/// lock: this calls the program's subscriber.
+pub(super) fn hold() -> Option<Origin> {
     get_default(|dispatch| {
         let current = dispatch.current_span();
         let id = dispatch.clone_span(current.id()?);
@@ -69,36 +58,26 @@ pub(crate) fn capture() -> Option<Captured> {
         if let Some(id) = surplus {
             dispatch.try_close(id);
         }
-        Some(Captured { origin: Origin { process: std::process::id(), span } })
+        Some(Origin { process: std::process::id(), span })
     })
+}
+
+/// Returns whether nobody holds the span any more.
+pub(super) fn let_go(origin: Origin) -> bool {
+    let mut spans = lock(&HELD);
+    let Some(held) = spans.get_mut(&origin.span) else { return false };
+    held.holders -= 1;
+    if held.holders > 0 {
+        return false;
+    }
+    held.released = RELEASES.fetch_add(1, Ordering::Relaxed) + 1;
+    RELEASED.fetch_add(1, Ordering::SeqCst);
+    true
 }
 
 /// Returns whether the span of this process is held, so that it may become a parent.
 pub(super) fn is_held(span: u64) -> bool {
     lock(&HELD).contains_key(&span)
-}
-
-impl Captured {
-    pub(crate) fn origin(&self) -> [u8; ORIGIN_BYTES] {
-        let Origin { process, span } = self.origin;
-        let mut bytes = [0; ORIGIN_BYTES];
-        bytes[..4].copy_from_slice(&process.to_le_bytes());
-        bytes[4..].copy_from_slice(&span.to_le_bytes());
-        bytes
-    }
-}
-
-/// May be dropped under a lock, so it does not call the subscriber.
-impl Drop for Captured {
-    fn drop(&mut self) {
-        if let Some(span) = lock(&HELD).get_mut(&self.origin.span) {
-            span.holders -= 1;
-            if span.holders == 0 {
-                span.released = RELEASES.fetch_add(1, Ordering::Relaxed) + 1;
-                RELEASED.fetch_add(1, Ordering::SeqCst);
-            }
-        }
-    }
 }
 
 /// Returns whether there are spans that nobody holds.

@@ -22,6 +22,8 @@
 //! that time is handled ([`Backlog`](crate::channel::Backlog)), however much has arrived since.
 
 #[cfg(feature = "tracing")]
+mod captured;
+#[cfg(feature = "tracing")]
 mod context;
 #[cfg(feature = "tracing")]
 mod mirror;
@@ -35,7 +37,9 @@ mod source;
 mod without;
 
 #[cfg(feature = "tracing")]
-pub(crate) use context::{Captured, attach, capture};
+pub(crate) use captured::{Captured, capture};
+#[cfg(feature = "tracing")]
+pub(crate) use context::attach;
 #[cfg(feature = "tracing")]
 pub(crate) use relay::release_due;
 #[cfg(not(feature = "tracing"))]
@@ -43,3 +47,13 @@ pub(crate) use without::{Captured, attach, capture, release_due};
 
 /// The bytes of an origin.
 pub(crate) const ORIGIN_BYTES: usize = 12;
+
+/// Looks for spans to close when it is dropped. A field after one that keeps a [`Captured`].
+#[derive(Debug)]
+pub(crate) struct ReleaseDue;
+
+impl Drop for ReleaseDue {
+    fn drop(&mut self) {
+        release_due();
+    }
+}

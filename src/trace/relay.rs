@@ -103,6 +103,13 @@ fn relay() -> Result<&'static Relay, CreateError> {
         .map_err(CreateError::io("start the thread for spans of children"))
 }
 
+/// Makes the thread look for what is due.
+pub(super) fn wake() {
+    if let Some(relay) = RELAY.get() {
+        relay.wake();
+    }
+}
+
 /// Closes the spans that nobody holds: at once, unless something that children have sent is
 /// unhandled. The caller holds no lock.
 #[inline]
