@@ -44,7 +44,7 @@ struct Due {
     backlog: Backlog,
     released: Released,
     closed: Vec<Origin>,
-    /// If a child has ended: those that run.
+    /// If a child has ended: those that ran then.
     running: Option<Vec<u32>>,
     asked: u64,
 }
@@ -157,6 +157,10 @@ fn after_end(deadline: Option<Instant>) {
     relay.report_dropped(Duration::ZERO);
 }
 
+fn running_pids() -> impl Iterator<Item = u32> {
+    process::running().into_iter().map(|child| child.pid)
+}
+
 impl Relay {
     fn update_level(&self) {
         self.sink.level.store(record::wanted(), Ordering::Relaxed);
@@ -247,7 +251,9 @@ impl Relay {
             Some(Due { released, closed, running, asked, .. }) => {
                 let _ = catch_panic("subscriber", || {
                     mirror.close_all(closed);
-                    if let Some(running) = running {
+                    if let Some(mut running) = running {
+                        // Those that were started since have not ended either.
+                        running.extend(running_pids());
                         mirror.close_all_but(&running);
                     }
                     context::release(&released);
@@ -269,7 +275,7 @@ impl Relay {
         if asked == answered && released.is_empty() && closed.is_empty() && !has_ended {
             return None;
         }
-        let running = has_ended.then(|| process::running().iter().map(|child| child.pid).collect());
+        let running = has_ended.then(|| running_pids().collect());
         // Last: it must have what was sent before any of the above.
         let backlog = received.backlog();
         Some(Due { backlog, released, closed, running, asked })
