@@ -114,7 +114,7 @@ fn work(n: u64) -> u64 {
     n * n
 }
 
-#[offspring::test(timeout = "60s")]
+#[offspring::test(timeout = "120s")]
 fn a_trace_crosses_into_the_processes_of_a_pool_and_back() {
     exporter();
     let pool = Pool::builder().workers(1).name("tracers").build().unwrap();
@@ -171,7 +171,7 @@ fn nested() {
     tracing::info_span!("inner").in_scope(|| tracing::warn!("deep"));
 }
 
-#[offspring::test(timeout = "60s")]
+#[offspring::test(timeout = "120s")]
 fn what_a_process_has_emitted_is_there_when_it_is_joined() {
     exporter();
     nested::spawn().unwrap().join().unwrap();
@@ -190,7 +190,7 @@ fn die(begun: offspring::Sender<()>) {
     std::process::abort();
 }
 
-#[offspring::test(timeout = "60s")]
+#[offspring::test(timeout = "120s")]
 fn the_spans_of_a_process_that_dies_end_with_it() {
     exporter();
     let pool = Pool::new(1).unwrap();
@@ -211,7 +211,7 @@ fn lengthy(bytes: Vec<u8>) -> u64 {
     tracing::info_span!("lengthy").in_scope(|| bytes.len() as u64)
 }
 
-#[offspring::test(timeout = "60s")]
+#[offspring::test(timeout = "120s")]
 fn values_of_every_size_and_with_handles_carry_the_span() {
     exporter();
     let pool = Pool::new(1).unwrap();
@@ -243,12 +243,12 @@ fn burst(upto: u64) {
     }
 }
 
-#[offspring::test(timeout = "60s")]
+#[offspring::test(timeout = "120s")]
 fn a_burst_that_overflows_blocks_nobody_and_leaves_no_span_open() {
     exporter();
     let pool = Pool::new(2).unwrap();
     let source = tracing::info_span!("source");
-    source.in_scope(|| pool.map([2_000, 2_000], burst::new).for_each(|output| output.unwrap()));
+    source.in_scope(|| pool.map([1_000, 1_000], burst::new).for_each(|output| output.unwrap()));
     drop(source);
     drop(pool);
     // It ends only when none of those that were made in it is held any more.
@@ -270,7 +270,7 @@ fn beside() {
     tracing::info_span!("beside").in_scope(|| ());
 }
 
-#[offspring::test(timeout = "60s")]
+#[offspring::test(timeout = "120s")]
 fn a_span_ends_while_others_flood_the_channel() {
     exporter();
     let (begun, has_begun) = channel().unwrap();
@@ -309,7 +309,7 @@ impl Relay {
     }
 }
 
-#[offspring::test(timeout = "60s")]
+#[offspring::test(timeout = "120s")]
 fn a_call_belongs_to_the_span_of_its_caller_through_a_chain_of_actors() {
     exporter();
     let last = Relay::spawn(None).unwrap();
@@ -327,7 +327,7 @@ fn a_call_belongs_to_the_span_of_its_caller_through_a_chain_of_actors() {
     assert_eq!(second.span_context.trace_id(), caller.span_context.trace_id());
 }
 
-#[offspring::test(timeout = "60s")]
+#[offspring::test(timeout = "120s")]
 fn a_task_on_a_thread_belongs_to_its_span_as_well() {
     exporter();
     let builder = Pool::builder().workers(1);
