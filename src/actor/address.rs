@@ -165,7 +165,8 @@ impl<A: Actor> ActorRef<A> {
     /// Sends a message and waits for the reply, for at most the address's
     /// [`timeout`](ActorRef::timeout): **5 s by default**.
     ///
-    /// While the actor is being restarted, the call waits for the next incarnation.
+    /// While the actor is being restarted, the call waits for the next incarnation. A call that was
+    /// made before the death was noticed returns [`CallError::Restarted`].
     ///
     /// # Errors
     ///

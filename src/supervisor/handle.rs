@@ -63,9 +63,10 @@ use crate::sys;
 ///         .start()?;
 ///     let store = supervisor.actor::<Store>("store").expect("it is up");
 ///     let first = store.call(())?;
-/// #   let monitor = store.monitor()?;
+///     let monitor = store.monitor()?;
 ///     kill(first);
-/// #   assert!(monitor.wait().restarts);
+///     // A call that reaches the dying process returns `CallError::Restarted`.
+///     assert!(monitor.wait().restarts);
 ///     assert_ne!(store.call(())?, first); // the same address, another process
 ///     supervisor.stop();
 ///     Ok(())
