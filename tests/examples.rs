@@ -844,9 +844,11 @@ impl Ended {
         assert!(program.len() > 5, "`{}`: {program:?}", self.name);
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("program.py");
-        fs::write(&file, program.join("\n")).expect("a file");
-        let Ok(output) = Command::new("python3").arg("-u").arg(&file).args(arguments).output()
-        else {
+        // Each line at once, and as a whole: unbuffered, the parts of a line are written one by one.
+        let lines =
+            "import sys\nsys.stdout.reconfigure(line_buffering=True, write_through=False)\n";
+        fs::write(&file, lines.to_owned() + &program.join("\n")).expect("a file");
+        let Ok(output) = Command::new("python3").arg(&file).args(arguments).output() else {
             eprintln!("skipped: python3 is not installed");
             return;
         };
