@@ -438,7 +438,6 @@ mod tests {
         }
     }
 
-    /// Senders that pause often, and receivers that sleep often: each message is received.
     #[cfg(feature = "tracing")]
     #[test]
     fn a_backlog_is_received_though_the_channel_is_never_empty() {
@@ -461,6 +460,7 @@ mod tests {
         assert!(receiver.has_received(&receiver.backlog()) == receiver.try_recv().is_err());
     }
 
+    /// Senders that pause often, and receivers that sleep often: each message is received.
     #[test]
     fn no_message_of_senders_that_fall_quiet_is_missed() {
         const EACH: u64 = 400;

@@ -82,10 +82,11 @@ fn explore_with(pass: Pass, met_handle: &dyn Fn() -> bool) -> Symmetry {
     Symmetry::Unknown
 }
 
-/// Decodes a made-up value, and returns whether it encodes to the same bytes. Returns `None` if the
-/// type refuses the value.
+/// [`pass`] for one type.
 type Pass = fn(&mut Map<'_>) -> Option<bool>;
 
+/// Decodes a made-up value, and returns whether it encodes to the same bytes. Returns `None` if the
+/// type refuses the value.
 fn pass<T: Serialize + DeserializeOwned>(map: &mut Map<'_>) -> Option<bool> {
     let mut explorer = Explorer { map, bytes: Vec::new(), nesting: Nesting::new() };
     let value = T::deserialize(&mut explorer).ok()?;
