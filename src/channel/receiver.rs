@@ -232,6 +232,21 @@ impl<T> Receiver<T> {
         self.inbox().is_ok_and(|inbox| lock(&inbox.rings).has_passed(backlog))
     }
 
+    /// Like `recv`, but calls `when_empty` before it waits.
+    pub(crate) fn recv_or_wait(&self, when_empty: impl FnOnce()) -> Result<T, RecvError>
+    where
+        T: DeserializeOwned,
+    {
+        match self.recv_raw(&Deadline::now()) {
+            Ok(message) => message.decode(),
+            Err(WaitEnd::Failed(error)) => Err(error),
+            Err(WaitEnd::Timeout(_)) => {
+                when_empty();
+                self.recv()
+            }
+        }
+    }
+
     pub(super) fn inbox(&self) -> Result<Arc<ReceiverInbox>, RecvError> {
         sys::not_in_fork().map_err(RecvError::Io)?;
         lock(&self.inbox).clone().ok_or(RecvError::Moved)

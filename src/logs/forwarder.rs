@@ -11,7 +11,6 @@ use crate::channel::{Receiver, Sender, channel};
 use crate::diagnostics::{self, DropReports, REPORT_EVERY};
 use crate::error::{CreateError, RecvError};
 use crate::ipc::catch::catch_panic;
-use crate::ipc::deadline::{Deadline, WaitEnd};
 use crate::ipc::wire::Retry;
 use crate::shared::AtomicU64;
 use crate::sys::{self, Service, lock};
@@ -141,15 +140,10 @@ impl Forwarder {
     /// Receives the next message. If there is none, answers those who have asked before it waits.
     fn next(&self, received: &Receiver<LogMessage>) -> Result<LogMessage, RecvError> {
         let asked = self.asked.load(Ordering::SeqCst);
-        match received.recv_raw(&Deadline::now()) {
-            Ok(message) => message.decode(),
-            Err(WaitEnd::Failed(error)) => Err(error),
-            Err(WaitEnd::Timeout(_)) => {
-                lock(&self.progress).answered = asked;
-                self.progressed.notify_all();
-                received.recv()
-            }
-        }
+        received.recv_or_wait(|| {
+            lock(&self.progress).answered = asked;
+            self.progressed.notify_all();
+        })
     }
 
     fn run(&self, received: &Receiver<LogMessage>) {

@@ -11,7 +11,7 @@ use super::record::{self, Origin, Record, TraceSink, What};
 use super::{context, source};
 use crate::channel::{Backlog, Receiver, channel};
 use crate::diagnostics::{self, DropReports, REPORT_EVERY};
-use crate::error::{CreateError, RecvError, TryRecvError};
+use crate::error::{CreateError, RecvError};
 use crate::ipc::catch::catch_panic;
 use crate::ipc::wire::{self, EncodedValue, Envelope, Retry, Shape};
 use crate::process::{self, LogTarget, NewChild, SpawnHook};
@@ -200,14 +200,8 @@ impl Relay {
         // How many records were handled since the thread last looked for what is due.
         let mut unlooked = 0;
         loop {
-            let record = match received.try_recv() {
-                Err(TryRecvError::Empty) => {
-                    while self.settle(&mut due, &mut mirror, received) {}
-                    received.recv()
-                }
-                Ok(record) => Ok(record),
-                Err(_) => received.recv(),
-            };
+            let record =
+                received.recv_or_wait(|| while self.settle(&mut due, &mut mirror, received) {});
             match record {
                 Ok(Record { what: What::Wake, .. }) => self.is_woken.store(false, Ordering::SeqCst),
                 Ok(record) => {
