@@ -190,6 +190,12 @@ impl<'de> Describing<'de> {
         if is_whole { Ok(()) } else { Err(Error::new(MORE)) }
     }
 
+    /// Ends a container, and returns its value if that was all.
+    fn closed<R>(&mut self, value: Result<R>) -> Result<R> {
+        let closed = self.close();
+        value.and_then(|value| closed.map(|()| value))
+    }
+
     /// Visits the elements of a sequence, or of this block.
     fn sequence<V: Visitor<'de>>(
         &mut self,
@@ -201,16 +207,14 @@ impl<'de> Describing<'de> {
             None => self.nesting.enter(size_of::<V::Value>())?,
         }
         let value = visitor.visit_seq(DescribedParts(&mut *self));
-        let closed = self.close();
-        value.and_then(|value| closed.map(|()| value))
+        self.closed(value)
     }
 
     /// Visits the entries of a map.
     fn map<V: Visitor<'de>>(&mut self, visitor: V) -> Result<V::Value> {
         self.nesting.enter(size_of::<V::Value>())?;
         let value = visitor.visit_map(DescribedParts(&mut *self));
-        let closed = self.close();
-        value.and_then(|value| closed.map(|()| value))
+        self.closed(value)
     }
 
     /// Visits a variant: its name or index alone, or with its content, as the entry of a map.
@@ -220,12 +224,17 @@ impl<'de> Describing<'de> {
         }
         self.nesting.enter(size_of::<V::Value>())?;
         let value = visitor.visit_enum(DescribedVariant { decoder: &mut *self, has_content });
-        let closed = self.close();
-        value.and_then(|value| closed.map(|()| value))
+        self.closed(value)
     }
 
     fn any_number<V: Visitor<'de>>(&mut self, visitor: V) -> Result<V::Value> {
-        match self.token()? {
+        self.token()?.visit_number(visitor)
+    }
+}
+
+impl Token<'_> {
+    fn visit_number<'de, V: Visitor<'de>>(self, visitor: V) -> Result<V::Value> {
+        match self {
             Token::Number(value) => visitor.visit_u64(value),
             Token::Negative(value) => visitor.visit_i64(value),
             Token::Wide(value) => visitor.visit_u128(value),
@@ -253,17 +262,12 @@ impl<'de> Deserializer<'de> for &mut Describing<'de> {
         match self.token()? {
             Token::Null => visitor.visit_unit(),
             Token::Bool(value) => visitor.visit_bool(value),
-            Token::Number(value) => visitor.visit_u64(value),
-            Token::Negative(value) => visitor.visit_i64(value),
-            Token::Wide(value) => visitor.visit_u128(value),
-            Token::WideNegative(value) => visitor.visit_i128(value),
-            Token::F32(value) => visitor.visit_f32(value),
-            Token::F64(value) => visitor.visit_f64(value),
             Token::Text(text) => visitor.visit_borrowed_str(text),
             Token::Block(block) => self.sequence(Some(block), visitor),
             Token::Sequence => self.sequence(None, visitor),
             Token::Map => self.map(visitor),
             Token::Some => self.inside(|inside| visitor.visit_some(inside)),
+            number => number.visit_number(visitor),
         }
     }
 
