@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use offspring::queue::{TryGetError, TryPutError};
-use offspring::{HandleError, JoinableQueue, Process, Queue};
+use offspring::{Delivery, HandleError, JoinableQueue, Process, Queue};
 use serde::{Deserialize, Serialize};
 
 use super::{collect, produce};
@@ -203,17 +203,23 @@ fn items_put_while_the_owner_is_stopped_are_neither_lost_nor_doubled() {
     assert!(all.fresh.try_get().unwrap_err().is_empty());
 }
 
-#[offspring::test(timeout = "120s")]
-fn deliveries_end_without_waiting_for_an_owner_that_is_stopped() {
-    const HELD: u64 = 1000;
+/// The owner of a queue is stopped, and this process has `count` deliveries of that queue.
+fn stopped_owner_of_deliveries(count: u64) -> (Stopped<()>, Handles, Vec<Delivery<u64>>) {
     let (owner, all) = stopped_owner(true);
     owner.resume();
-    all.jobs.put_all(0..HELD).unwrap();
+    all.jobs.put_all(0..count).unwrap();
     let mut held = Vec::new();
-    while held.len() < HELD as usize {
+    while held.len() < count as usize {
         held.extend(all.jobs.get_many(100).unwrap());
     }
     owner.stop();
+    (owner, all, held)
+}
+
+#[offspring::test(timeout = "120s")]
+fn deliveries_end_without_waiting_for_an_owner_that_is_stopped() {
+    const HELD: u64 = 1000;
+    let (owner, all, held) = stopped_owner_of_deliveries(HELD);
     // Items fill the ring as far as they may, and what is left is for these.
     let full = (HELD..).find_map(|n| all.jobs.put_timeout(n, TIME).err());
     let full = full.unwrap();
@@ -247,14 +253,7 @@ fn deliveries_end_without_waiting_for_an_owner_that_is_stopped() {
 fn dropped_deliveries_never_wait_for_an_owner_that_is_stopped() {
     // More than the ring has room for.
     const HELD: u64 = 20_000;
-    let (owner, all) = stopped_owner(true);
-    owner.resume();
-    all.jobs.put_all(0..HELD).unwrap();
-    let mut held = Vec::new();
-    while held.len() < HELD as usize {
-        held.extend(all.jobs.get_many(100).unwrap());
-    }
-    owner.stop();
+    let (owner, all, held) = stopped_owner_of_deliveries(HELD);
     // The owner reads nothing before this has ended.
     drop(held);
     owner.resume();
