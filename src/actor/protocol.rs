@@ -45,11 +45,11 @@ pub(crate) fn own_process_number() -> u64 {
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct Erased;
 
-/// What a call comes from. Most calls carry none.
+/// The origin of a call. Most calls are sent without one.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct CallChain {
-    /// The actors that wait for it. The caller is last, and each of the others waits for the one
-    /// after it.
+    /// The actors that wait for the call. The caller is last, and each actor before it waits for the
+    /// one after it.
     pub(crate) callers: Vec<Caller>,
     /// The span that it was made in.
     #[cfg(feature = "tracing")]
@@ -329,7 +329,7 @@ pub(crate) enum DirectoryRequest {
     Register {
         name: String,
         actor: UntypedRef,
-        /// Whether the name was free, or why the directory takes no more names.
+        /// Receives whether the name was free, or why the directory takes no more names.
         done: Sender<Result<bool, String>>,
     },
     /// Asks whether this actor is down for good.

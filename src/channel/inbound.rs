@@ -199,7 +199,7 @@ impl InboundRing {
         !self.reader.entries.is_empty()
     }
 
-    /// Returns the position behind its last message.
+    /// Returns the position after its last message.
     #[cfg(feature = "tracing")]
     pub(super) fn written_to(&self) -> u64 {
         self.reader.entries.written_to()

@@ -73,7 +73,7 @@ pub(super) struct Rings {
     left: usize,
 }
 
-/// The numbers of rings that have messages, and the position behind the last message of each.
+/// The rings that have messages, by number, each with the position after its last message.
 #[cfg(feature = "tracing")]
 #[derive(Debug, Default)]
 pub(crate) struct Backlog(BTreeMap<u64, u64>);

@@ -63,8 +63,8 @@ pub(crate) fn warn(target: &'static str, text: fmt::Arguments<'_>) {
     report(Level::Warn, target, text);
 }
 
-/// Warns of what was dropped in a flood. A warning of each loss would take the time of what is left,
-/// so one tells the number of many.
+/// Warns of what was dropped in a flood. A warning for each loss would take time from what is left,
+/// so one warning counts many.
 #[derive(Debug, Default)]
 pub(crate) struct DropReports(Mutex<LastDropReport>);
 
@@ -76,7 +76,7 @@ struct LastDropReport {
 
 impl DropReports {
     /// Reports the losses since the last report, unless that was less than `pause` ago. `dropped` is
-    /// the number of all losses, `what` says what was lost and why.
+    /// the number of all losses, and `what` is the text after the number: what was lost, and why.
     pub(crate) fn report(&self, target: &'static str, what: &str, dropped: u64, pause: Duration) {
         let mut last = lock(&self.0);
         let is_due = last.at.is_none_or(|at| at.elapsed() >= pause);

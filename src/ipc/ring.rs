@@ -524,7 +524,7 @@ impl RingConsumer {
         self.memory.tail().load(Ordering::Acquire) == head
     }
 
-    /// Returns the position behind the last entry.
+    /// Returns the position after the last entry.
     #[cfg(feature = "tracing")]
     pub(crate) fn written_to(&self) -> u64 {
         self.memory.tail().load(Ordering::Acquire)

@@ -137,7 +137,8 @@ impl Forwarder {
         }
     }
 
-    /// Receives the next message. If there is none, answers those who have asked before it waits.
+    /// Receives the next message. If the channel is empty, answers the threads that have asked, and
+    /// waits.
     fn next(&self, received: &Receiver<LogMessage>) -> Result<LogMessage, RecvError> {
         let asked = self.asked.load(Ordering::SeqCst);
         received.recv_or_wait(|| {

@@ -238,9 +238,10 @@ impl<T: DeserializeOwned> Task<T> {
 /// Completes like [`join`](Task::join); after that, with [`Taken`](TaskError::Taken). Needs the
 /// feature `async`, and works with every executor.
 ///
-/// `task.await` takes the handle, so if that future is dropped, the task runs on without one, or is
-/// cancelled, if it was told to [`cancel_on_drop`](Task::cancel_on_drop). To keep the handle, await a reference: `(&mut task).await`, `tokio::time::timeout(limit, &mut task)`, or `&mut
-/// task` in a `select!`.
+/// `task.await` takes the handle. If that future is dropped, the task runs on without a handle or,
+/// after [`cancel_on_drop`](Task::cancel_on_drop), is cancelled. To keep the handle, await a
+/// reference: `(&mut task).await`, `tokio::time::timeout(limit, &mut task)`, or `&mut task` in a
+/// `select!`.
 #[cfg(feature = "async")]
 impl<T: DeserializeOwned> Future for Task<T> {
     type Output = Result<T, TaskError>;
@@ -287,9 +288,9 @@ impl<T> Task<T> {
         }
     }
 
-    /// Makes the drop of the handle [`cancel`](Task::cancel) the task, unless it has ended. So what
-    /// nobody waits for any more does not keep a worker busy: the request of a client that has
-    /// gone, or the other side of a `select!` that has returned.
+    /// Makes the drop of the handle [`cancel`](Task::cancel) the task, unless it has ended. So a
+    /// task whose result is no longer wanted does not keep a worker busy: the request of a client
+    /// that has gone, or the other side of a `select!` that has returned.
     ///
     /// ```
     /// use offspring::Pool;

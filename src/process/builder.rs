@@ -225,8 +225,8 @@ impl ProcessBuilder {
         self
     }
 
-    /// Sets how long the child may take until its worker runs. After that it is killed. Time counts
-    /// also while a process is suspended. Default: 10 seconds.
+    /// Sets how long the child may take until its worker runs. After that it is killed. Time
+    /// counts even while a process is suspended. Default: 10 seconds.
     pub fn start_timeout(mut self, timeout: Duration) -> ProcessBuilder {
         self.start_timeout = Some(timeout);
         self

@@ -20,7 +20,7 @@ use crate::process::sandbox::AppliedSandbox;
 use crate::process::spawn_hook;
 use crate::process::stdio::ParentPipes;
 
-/// What the parent has of a child that runs, whatever the type of its output.
+/// A running child as its parent holds it, whatever the type of its output.
 pub(super) type StartedChild = (Arc<ChildRecord>, ParentPipes);
 
 /// A child process whose worker returns `T`.

@@ -169,7 +169,7 @@ impl Stdio {
         matches!(self.0, StdioKind::Piped)
     }
 
-    /// Whether the parent reads it line by line.
+    /// Returns whether the parent reads it line by line.
     pub(super) fn is_relayed(&self) -> bool {
         matches!(self.0, StdioKind::Prefixed | StdioKind::Lines(_))
     }

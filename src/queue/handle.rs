@@ -473,7 +473,7 @@ impl Handle {
         matches!(self, Handle::Remote(_))
     }
 
-    /// Returns whether the owner is known to be gone. Asks nobody.
+    /// Returns whether the owner is known to be gone. Sends no message.
     pub(in crate::queue) fn is_orphan(&self) -> bool {
         match self {
             Handle::Own(_) => false,

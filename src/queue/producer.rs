@@ -196,8 +196,8 @@ impl<T> Producer<T> {
         self.queue.handle.is_remote()
     }
 
-    /// Returns whether the owner is known to be gone. Asks nobody, unlike
-    /// [`is_closed`](Self::is_closed).
+    /// Returns whether the owner is known to be gone. Unlike [`is_closed`](Self::is_closed), it sends
+    /// no message.
     pub(crate) fn is_orphan(&self) -> bool {
         self.queue.handle.is_orphan()
     }

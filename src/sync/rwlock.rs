@@ -288,8 +288,8 @@ impl<T: ?Sized, S> RwLock<T, S> {
             latch.add(WAIT_TO_WRITE, WRITERS_WAITING, 1);
         }
         let outcome = loop {
-            // If the lock is kept, and those that were woken for it are stopped, this thread takes it
-            // when it looks again.
+            // If the lock is kept for threads that are stopped, this thread takes it at its next
+            // check.
             match latch.sleep_and_look(limit) {
                 Ok(held) if !self.claim(&held, access, Claim::AfterSleep) => latch = held,
                 other => break other,
@@ -684,7 +684,7 @@ mod tests {
                 again
             })
         });
-        // If it looks again just then, it does not sleep, so not every round counts.
+        // A waiter that wakes to check just then does not sleep, so not every round counts.
         let taken_again = taken_again.count();
         assert!(taken_again < ROUNDS / 2, "taken again in {taken_again} of {ROUNDS} rounds");
         drop(lock.try_write().unwrap());

@@ -87,7 +87,7 @@ impl Primitive for SemaphoreWords {
     }
 }
 
-/// Returns how many of so many permits are free.
+/// Returns how many of all `permits` are free.
 #[inline]
 fn free(seen: State, permits: u32) -> u32 {
     permits.saturating_sub(seen.number()).saturating_sub(seen.count())
@@ -108,8 +108,8 @@ fn returned(seen: State, session: u32, count: u32) -> Option<State> {
 }
 
 /// Under the latch: returns the state after a session has taken permits, and whether its record
-/// counts them; `None` if too few are free. `kept` says how many free ones it may not take, and
-/// `wanted` whether a thread sleeps, or one is kept.
+/// counts them; `None` if too few are free. `kept` is the number of free ones that it may not take.
+/// `wanted` is true if a thread sleeps, or a permit is kept for one.
 fn claimed(
     seen: State,
     session: u32,
@@ -684,7 +684,7 @@ mod tests {
                 again
             })
         });
-        // If it looks again just then, it does not sleep, so not every round counts.
+        // A waiter that wakes to check just then does not sleep, so not every round counts.
         let taken_again = taken_again.count();
         assert!(taken_again < ROUNDS / 2, "taken again in {taken_again} of {ROUNDS} rounds");
         assert_eq!(semaphore.object.number(KEPT), 0);

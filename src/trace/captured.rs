@@ -30,8 +30,8 @@ impl Captured {
     }
 }
 
-/// May be dropped under a lock, so it does not call the subscriber. The thread that does is woken:
-/// who drops the last one does not always look for spans to close afterwards.
+/// May be dropped under a lock, so this does not call the subscriber, but wakes the thread that
+/// does: the thread that drops the last one does not always check for spans to close afterwards.
 impl Drop for Captured {
     fn drop(&mut self) {
         if context::let_go(self.origin) {

@@ -29,7 +29,7 @@ static RELEASED: AtomicUsize = AtomicUsize::new(0);
 /// How many releases there were.
 static RELEASES: AtomicU64 = AtomicU64::new(0);
 
-/// Spans that nobody held at one moment, each with the number of its release.
+/// The spans without a holder at one moment, each with the number of its release.
 pub(super) type Released = Vec<(u64, u64)>;
 
 /// Holds the current span of this thread, if there is one, until [`let_go`]. The caller holds no
@@ -62,7 +62,7 @@ pub(super) fn hold() -> Option<Origin> {
     })
 }
 
-/// Returns whether nobody holds the span any more.
+/// Ends one hold. Returns whether it was the span's last.
 pub(super) fn let_go(origin: Origin) -> bool {
     let mut spans = lock(&HELD);
     let Some(held) = spans.get_mut(&origin.span) else { return false };
@@ -80,7 +80,7 @@ pub(super) fn is_held(span: u64) -> bool {
     lock(&HELD).contains_key(&span)
 }
 
-/// Returns whether there are spans that nobody holds.
+/// Returns whether there are spans without a holder.
 #[inline]
 pub(super) fn has_released() -> bool {
     RELEASED.load(Ordering::Relaxed) > 0
@@ -115,7 +115,7 @@ pub(super) fn release(released: &Released) {
 }
 
 thread_local! {
-    /// Of the task or call that this thread runs.
+    /// The origin of the task or call that this thread runs.
     static ORIGIN: Cell<Option<Origin>> = const { Cell::new(None) };
 }
 

@@ -45,7 +45,7 @@ pub(super) struct Mirror {
 struct MirroredSpan {
     /// `None` if the subscriber does not want it.
     id: Option<(Id, &'static Mirrored)>,
-    /// What takes its place then.
+    /// Takes its place then.
     parent: Option<Origin>,
 }
 
@@ -258,8 +258,8 @@ impl Mirror {
         self.spans.get(&origin.process)?.get(&origin.span)
     }
 
-    /// The span of this process that stands for an origin. One that this process does not know may
-    /// be known to its own parent, to which a subscriber that sends there passes it on.
+    /// Returns the span of this process that represents an origin. If this process knows none, its
+    /// own parent may: a subscriber that sends to the parent passes the origin on.
     fn resolve(&self, mut origin: Option<Origin>) -> (Option<Id>, context::Attached) {
         // A worker may send a circle.
         for _ in 0..DEPTH_MAX {

@@ -1,4 +1,4 @@
-//! What travels from a child to the mirror.
+//! The messages from a child to the mirror.
 
 use serde::{Deserialize, Serialize};
 use tracing_core::field::{Field, Visit};

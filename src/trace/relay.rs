@@ -39,7 +39,7 @@ struct Progress {
     answered: u64,
 }
 
-/// What is due once everything that was sent before it is handled.
+/// Work that is due once everything that was sent before it is handled.
 struct Due {
     backlog: Backlog,
     released: Released,
@@ -51,7 +51,7 @@ struct Due {
 
 static RELAY: Service<Relay> = Service::new("offspring-tracing");
 
-/// In a flood of records, the thread looks for what is due once after so many.
+/// In a flood of records, the thread checks for due work once after this many.
 const LOOK_EVERY: u32 = 64;
 
 /// How long `join` waits for a subscriber that makes no progress.
@@ -103,14 +103,14 @@ fn relay() -> Result<&'static Relay, CreateError> {
         .map_err(CreateError::io("start the thread for spans of children"))
 }
 
-/// Makes the thread look for what is due.
+/// Makes the thread check for due work.
 pub(super) fn wake() {
     if let Some(relay) = RELAY.get() {
         relay.wake();
     }
 }
 
-/// Closes the spans that nobody holds: at once, unless something that children have sent is
+/// Closes the spans without a holder: at once, unless something that children have sent is
 /// unhandled. The caller holds no lock.
 #[inline]
 pub(crate) fn release_due() {
@@ -182,7 +182,7 @@ impl Relay {
         lock(&self.progress).handled >= sent
     }
 
-    /// Makes the thread look for what is due.
+    /// Makes the thread check for due work.
     fn wake(&self) {
         if !self.is_woken.swap(true, Ordering::SeqCst) {
             let wake = Record { process: String::new(), pid: std::process::id(), what: What::Wake };
@@ -197,7 +197,7 @@ impl Relay {
         let mut mirror = Mirror::default();
         let mut retry = Retry::default();
         let mut due = None;
-        // How many records were handled since the thread last looked for what is due.
+        // How many records were handled since the last check for due work.
         let mut unlooked = 0;
         loop {
             let record =

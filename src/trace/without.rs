@@ -1,8 +1,8 @@
-//! What remains without the feature `tracing`: nothing, at no cost.
+//! The interface of this module without the feature `tracing`, at no cost.
 
 use super::ORIGIN_BYTES;
 
-/// There is none.
+/// No span is ever captured.
 #[derive(Debug)]
 pub(crate) enum Captured {}
 

@@ -105,7 +105,7 @@ mod tests {
             status: ActorStatus::Down { generation: 0, reason: DownReason::Normal },
             mailbox: None,
         };
-        // What another host has learned from this process.
+        // Another host sends the number that it has learned from this process.
         deliver(update(subscription(ActorKey { host: 5, number: 4 })));
         assert_eq!(*lock(&connection.0), 0);
         deliver(update(subscription(key)));

@@ -44,8 +44,8 @@ fn records() -> &'static Mutex<Records> {
 /// Makes the record of a new actor.
 pub(crate) fn open_record(name: &str, mailbox: usize) -> Result<Arc<ActorRecord>, CreateError> {
     own_directory()?;
-    // Whoever has the address of one actor has this process's directory, and must not reach the
-    // others by counting.
+    // A process that has the address of one actor has this process's directory, and must not reach
+    // the others by counting.
     let number = sys::random().map_err(CreateError::io("number an actor"))?;
     let number = u64::from_le_bytes(number);
     let key = ActorKey { host: own_process_number(), number };
@@ -120,7 +120,7 @@ fn serve(requests: &Queue<DirectoryRequest>) {
     }
 }
 
-/// What the directory's thread remembers.
+/// The state of the directory's thread.
 #[derive(Debug)]
 struct Desk {
     names: Names,
@@ -130,8 +130,8 @@ struct Desk {
 
 impl Desk {
     fn answer(&mut self, request: DirectoryRequest) {
-        // Whoever asks a question makes a channel for the answer, so there is room, or nobody
-        // listens: no answer waits.
+        // A process that asks a question makes a channel for the answer, so the channel has room
+        // unless that process no longer listens: no answer waits.
         match request {
             DirectoryRequest::Subscribe { number, client, updates, mailbox } => {
                 self.within(|patience| match find_record(number) {
@@ -167,9 +167,9 @@ impl Desk {
         }
     }
 
-    /// Serves a client that this thread may have to wait for. After it has waited in vain, it waits
-    /// for nobody for a while, so that a flood of requests for one that reads nothing takes at most
-    /// a tenth of its time.
+    /// Serves a client that this thread may have to wait for. After it has waited in vain, it does
+    /// not wait for any client for a while, so that a flood of requests for one that reads nothing
+    /// takes at most a tenth of its time.
     fn within(&mut self, serve: impl FnOnce(Duration)) {
         let is_short = self.lost_time.is_some_and(|at| at.elapsed() < 10 * UPDATE_PATIENCE);
         let begun = Instant::now();

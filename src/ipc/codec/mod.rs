@@ -102,7 +102,7 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// What serde says of a `Path` or `PathBuf`. It does not say what to do.
+/// serde's error for a `Path` or `PathBuf`, which does not name a way out.
 const NO_TEXT_PATH: &str = "path contains invalid UTF-8 characters";
 
 impl serde::ser::Error for Error {

@@ -83,7 +83,7 @@ impl<A: RemoteObject> RemoteHandle<A> {
         self.accepted.get().filter(|_| !sys::is_fork())
     }
 
-    /// Returns whether this process has not used the handle, and the owner is gone. Asks nobody.
+    /// Returns whether this process has not used the handle, and the owner is gone. Sends no message.
     pub(crate) fn is_lost(&self) -> bool {
         let opening = lock(&self.opening);
         opening.in_flight.as_ref().is_some_and(|owner| sys::is_at_end(owner.as_fd()))

@@ -72,7 +72,7 @@ pub(in crate::ipc::hub) enum ChannelKind {
 /// A process whose end the hub waits for.
 pub(in crate::ipc::hub) struct WatchedProcess {
     pidfd: Pidfd,
-    /// What the process is to this one: a client, or an owner of objects that it uses.
+    /// Its relation to this process: a client, or an owner of objects that this process uses.
     peer: WatchedPeer,
 }
 

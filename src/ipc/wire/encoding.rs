@@ -490,7 +490,7 @@ pub(crate) fn decode_from<'de, T: DeserializeOwned>(
     decode_with(name, handles, mode, &mut |left| {
         let decoded = T::deserialize(&mut decoder)?;
         *left = decoder.left();
-        // What is not the whole is dropped here, where a panic of its `Drop` is caught.
+        // An incomplete value is dropped here, where a panic of its `Drop` is caught.
         if *left == 0 {
             value = Some(decoded);
         }
@@ -566,7 +566,7 @@ fn form_of<'de>(name: &'static str, input: &mut impl Input<'de>) -> Result<u8, D
     }
 }
 
-/// Decodes a value, keeps it, and tells how many bytes are left over. Called once.
+/// Decodes a value, keeps it, and sets how many bytes are left over. Called once.
 type DecodeStep<'d> = &'d mut dyn FnMut(&mut usize) -> Result<(), codec::Error>;
 
 /// Runs a decoding that may claim these handles.

@@ -101,7 +101,7 @@ fn receive_with(handles: OwnedFd, decode: Box<dyn FnOnce()>) -> io::Result<()> {
     Ok(())
 }
 
-/// What is received in place of the empty message.
+/// Received in place of the empty message; decodes the value meanwhile.
 struct DecodesValue;
 
 impl<'de> Deserialize<'de> for DecodesValue {

@@ -23,7 +23,7 @@ pub(in crate::pool) struct WorkerSlot<W> {
     pub(super) progress: Instant,
     /// The last `progress` at whose limit more than one task had begun.
     pub(super) overdue: Option<Instant>,
-    /// What was measured first since the last progress.
+    /// The first measurement since the last progress.
     memory: Option<FirstLook>,
     /// When memory was measured last.
     looked: Option<Instant>,

@@ -1,4 +1,4 @@
-//! What each step makes of the state word of a read-write lock.
+//! The state word of a read-write lock after each step.
 
 use crate::sync::state::State;
 use crate::sync::word::{self, KEPT};
@@ -81,8 +81,7 @@ pub(super) fn claimed(
     }
 }
 
-/// Under the latch: returns the state after a death. `records` says whether records hold read
-/// locks.
+/// Under the latch: returns the state after a death. `records` is true if records hold read locks.
 pub(super) fn repaired(seen: State, dead: u32, records: bool) -> State {
     // A kept lock may have been kept for a thread that is dead now.
     let ends = word::session(writer(seen)) == dead || writer(seen) == KEPT;

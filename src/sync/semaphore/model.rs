@@ -82,7 +82,8 @@ struct World {
     repairs: BTreeSet<(usize, Repair)>,
 }
 
-/// What does not change: the permits that there are, what each thread takes, and how often.
+/// The constants of one exploration: the number of permits, how many each thread takes, and how
+/// often.
 #[derive(Clone, Copy)]
 struct Plan {
     permits: u32,

@@ -35,7 +35,7 @@ fn a_lock_is_kept_for_a_sleeper_when_its_turn_has_come() {
             again
         })
     });
-    // If it looks again just then, it does not sleep, so not every round counts.
+    // A waiter that wakes to check just then does not sleep, so not every round counts.
     let taken_again = taken_again.count();
     assert!(taken_again < ROUNDS / 2, "taken again in {taken_again} of {ROUNDS} rounds");
     assert_eq!(word.load(Ordering::Relaxed) & HOLDER, 0);

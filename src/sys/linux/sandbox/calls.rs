@@ -196,7 +196,7 @@ pub(super) const ARGUMENTS: &[(Need, c_long, &[Arg])] = &[
     (Need::Always, libc::SYS_prctl, &[Arg::Is(0, libc::PR_SET_NAME as u32)]),
     (Need::Always, libc::SYS_prctl, &[Arg::Is(0, libc::PR_GET_NAME as u32)]),
     (Need::Always, libc::SYS_prctl, &[Arg::Is(0, PR_SET_VMA)]),
-    // What the kernel told this process at its start.
+    // The values that the kernel passed to this process at its start, such as the size of a page.
     (Need::Always, libc::SYS_prctl, &[Arg::Is(0, PR_GET_AUXV)]),
     // Not those that have the kernel send signals to the process of one's choice.
     (Need::Always, libc::SYS_fcntl, &[Arg::Is(1, libc::F_DUPFD as u32)]),

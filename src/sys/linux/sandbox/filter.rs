@@ -25,7 +25,7 @@ pub(super) fn apply(allowed: Allowed) -> Result<(), String> {
     })
 }
 
-/// What the filter does with a call.
+/// The filter's answer to a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Verdict {
     Stop,
@@ -85,8 +85,7 @@ fn ranges(rules: &Rules, allowed: Allowed) -> Vec<(usize, Verdict)> {
     ranges
 }
 
-/// Adds the steps that find the range of the loaded number, by halves, and do what its verdict
-/// says.
+/// Adds the steps that find the range of the loaded number, by halves, and carry out its verdict.
 fn search(
     ranges: &[(usize, Verdict)],
     rules: &Rules,
@@ -112,7 +111,7 @@ fn search(
     search(upper, rules, stop, program);
 }
 
-/// Adds the steps that do what a verdict says.
+/// Adds the steps that carry out a verdict.
 fn finish(verdict: Verdict, rules: &Rules, stop: &SeccompAction, program: &mut BpfProgram) {
     let end = |action: SeccompAction| step(RETURN, action.into());
     match verdict {
@@ -122,7 +121,7 @@ fn finish(verdict: Verdict, rules: &Rules, stop: &SeccompAction, program: &mut B
         Verdict::ByArguments(call) => {
             for rule in &rules[&call] {
                 program.extend(BpfProgram::from(rule.clone()));
-                // A rule that does not hold jumps behind this.
+                // A rule that does not hold jumps over this step.
                 program.push(end(SeccompAction::Allow));
             }
             program.push(end(stop.clone()));
@@ -179,7 +178,7 @@ mod tests {
 
     use super::*;
 
-    /// What a filter sees of a call.
+    /// A call, as a filter sees it.
     struct Call {
         number: u32,
         arch: u32,
@@ -199,7 +198,7 @@ mod tests {
         }
     }
 
-    /// Runs a program, and returns what the kernel would be told.
+    /// Runs a program, and returns its answer to the kernel.
     fn run(program: &[sock_filter], call: &Call) -> u32 {
         const MASK: u16 = (libc::BPF_ALU | libc::BPF_AND | libc::BPF_K) as u16;
         const IF_EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
@@ -220,7 +219,7 @@ mod tests {
         }
     }
 
-    /// What the tables say, without a program.
+    /// Returns the answer that follows from the tables, without a program.
     fn expected(call: &Call, allowed: Allowed) -> u32 {
         let number = c_long::from(call.number);
         let absent = ABSENT.iter().any(|&(need, absent)| absent == number && need.is_met(allowed));

@@ -68,8 +68,8 @@ pub(crate) fn enter_sandbox(
     plan: &SandboxPlan,
     report: ViolationReport,
 ) -> Result<Vec<(Protection, String)>, SandboxFailure> {
-    // At its first use, this reads what the kernel told this process at its start: on kernels before
-    // 6.4 from a file, which the sandbox would not allow.
+    // The first use reads the values that the kernel passed to this process at its start: before
+    // Linux 6.4 from a file, which the sandbox would not allow.
     let _ = rustix::param::page_size();
     let mut missing = Vec::new();
     let mut lack = |protection: Protection, reason: String| match plan.best_effort {
