@@ -9,8 +9,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::{DecodeError, EncodeError};
-use crate::ipc::catch::{drop_caught, text_of, with_quiet};
-use crate::ipc::codec::{self, Decoder, Describing, Encoder, Input, Slice, Spill, Symmetry};
+use crate::ipc::catch::{drop_caught, text_of};
+use crate::ipc::codec::{self, Decoder, Describing, Encoder, Input, Slice, Spill};
 use crate::ipc::wire::limit::{limit, message_limit};
 use crate::ipc::wire::shape::{Form, Shape};
 use crate::ipc::wire::{HANDLES_MAX, WireHandle};
@@ -84,15 +84,20 @@ impl Claims {
 }
 
 #[derive(Clone, Copy)]
-struct Claiming {
-    is_trial: bool,
-    repeats: bool,
+pub(in crate::ipc::wire) struct Claiming {
+    pub(in crate::ipc::wire) is_trial: bool,
+    pub(in crate::ipc::wire) repeats: bool,
 }
 
 type Claimable = (Vec<Option<WireHandle>>, Claiming);
 
 /// Runs a decoding that may claim these handles. It may run inside another one.
-fn claiming<R>(handles: Vec<WireHandle>, mode: Claiming, decode: impl FnOnce() -> R) -> R {
+#[inline]
+pub(in crate::ipc::wire) fn claiming<R>(
+    handles: Vec<WireHandle>,
+    mode: Claiming,
+    decode: impl FnOnce() -> R,
+) -> R {
     // Nearly every value has no handles, and is not decoded inside another. Then there is nothing
     // to set up.
     let plain =
@@ -127,6 +132,10 @@ impl SideData {
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_none()
+    }
+
+    pub(in crate::ipc::wire) fn handles(&self) -> &[WireHandle] {
+        self.0.as_ref().map_or(&[], |set| &set.handles)
     }
 
     pub(crate) fn take_handles(&mut self) -> Vec<WireHandle> {
@@ -259,6 +268,11 @@ pub(crate) fn is_trial() -> bool {
     CLAIMS.try_with(|claims| claims.is_trial.get()).unwrap_or(false)
 }
 
+/// Returns whether a handle was claimed that is not there, since the last call.
+pub(in crate::ipc::wire) fn missed_handle() -> bool {
+    CLAIMS.try_with(|claims| claims.missed.replace(false)).unwrap_or(false)
+}
+
 /// Returns the error for a handle that cannot be encoded.
 pub(crate) fn explain<E: serde::ser::Error>(message: &str) -> E {
     E::custom(message)
@@ -293,11 +307,12 @@ impl<T: Serialize + ?Sized> Encode for &T {
     }
 }
 
+#[inline]
 fn run(
     value: &dyn Encode,
     moves: bool,
     encode: impl FnOnce() -> Result<usize, codec::Error>,
-) -> Result<(usize, SideData), EncodeError> {
+) -> Result<(usize, SideData), Box<EncodeError>> {
     // A destructor at the end of a thread may encode too, but only values without handles.
     let outer = NOTED.try_with(|noted| noted.begin(moves)).ok();
     let outcome = catch_unwind(AssertUnwindSafe(encode));
@@ -322,14 +337,14 @@ fn encode_with(
     shape: Shape,
     form: Form,
     moves: bool,
-    mut encoder: Encoder<'_>,
-) -> Result<(usize, SideData), EncodeError> {
+    encoder: &mut Encoder<'_>,
+) -> Result<(usize, SideData), Box<EncodeError>> {
     if let Form::Described | Form::DescribedOnly = form {
-        return describe(value, shape, moves, &mut encoder);
+        return describe(value, shape, moves, encoder);
     }
     let encoded = run(value, moves, || {
         encoder.push(POSITIONAL)?;
-        value.positional(&mut encoder)
+        value.positional(encoder)
     });
     match encoded {
         Ok((spilled, side_data)) if form == Form::Positional || side_data.is_empty() => {
@@ -337,10 +352,10 @@ fn encode_with(
         }
         Ok((_, side_data)) => {
             side_data.restore();
-            describe(value, shape, moves, &mut encoder)
+            describe(value, shape, moves, encoder)
         }
         Err(_) if encoder.needs_names() && shape.set_described() => {
-            describe(value, shape, moves, &mut encoder)
+            describe(value, shape, moves, encoder)
         }
         Err(error) => Err(error),
     }
@@ -354,7 +369,7 @@ fn describe(
     shape: Shape,
     moves: bool,
     encoder: &mut Encoder<'_>,
-) -> Result<(usize, SideData), EncodeError> {
+) -> Result<(usize, SideData), Box<EncodeError>> {
     encoder.restart();
     let mut bytes = Vec::new();
     let (_, side_data) = run(value, moves, || {
@@ -377,9 +392,9 @@ fn describe(
 }
 
 #[cold]
-fn unencoded(value: &dyn Encode, side_data: SideData, message: String) -> EncodeError {
+fn unencoded(value: &dyn Encode, side_data: SideData, message: String) -> Box<EncodeError> {
     side_data.restore();
-    EncodeError::of(value.type_name(), message)
+    Box::new(EncodeError::of(value.type_name(), message))
 }
 
 /// Appends the encoded value to `bytes`. On an error, `bytes` is unchanged.
@@ -390,7 +405,7 @@ pub(crate) fn encode_into<T: Serialize + ?Sized>(
     bytes: &mut Vec<u8>,
 ) -> Result<SideData, EncodeError> {
     // The form is looked up here, where the compiler knows the type.
-    encode_appending(&value, shape, shape.form(), true, bytes)
+    encode_appending(&value, shape, shape.form(), true, bytes).map_err(|error| *error)
 }
 
 fn encode_appending(
@@ -399,9 +414,9 @@ fn encode_appending(
     form: Form,
     moves: bool,
     bytes: &mut Vec<u8>,
-) -> Result<SideData, EncodeError> {
+) -> Result<SideData, Box<EncodeError>> {
     let start = bytes.len();
-    match encode_with(value, shape, form, moves, Encoder::new(bytes, limit())) {
+    match encode_with(value, shape, form, moves, &mut Encoder::new(bytes, limit())) {
         Ok((_, side_data)) => Ok(side_data),
         Err(error) => {
             bytes.truncate(start);
@@ -420,8 +435,8 @@ pub(crate) fn encode_spilling<T: Serialize + ?Sized>(
     above: usize,
     spill: &mut dyn Spill,
 ) -> Result<(usize, SideData), EncodeError> {
-    let encoder = Encoder::spilling(bytes, limit(), above, spill);
-    encode_with(&value, shape, shape.form(), true, encoder)
+    let mut encoder = Encoder::spilling(bytes, limit(), above, spill);
+    encode_with(&value, shape, shape.form(), true, &mut encoder).map_err(|error| *error)
 }
 
 pub(crate) fn encode<T: Serialize + ?Sized>(
@@ -446,7 +461,8 @@ fn encode_whole(
     moves: bool,
 ) -> Result<EncodedValue, EncodeError> {
     let mut bytes = Vec::new();
-    let handles = encode_appending(value, shape, shape.form(), moves, &mut bytes)?.take_handles();
+    let encoded = encode_appending(value, shape, shape.form(), moves, &mut bytes);
+    let handles = encoded.map_err(|error| *error)?.take_handles();
     Ok(EncodedValue { bytes, handles })
 }
 
@@ -461,8 +477,9 @@ pub(crate) fn encode_with_raw_handles<T: Serialize + ?Sized>(
 
 fn encode_raw(value: &dyn Encode, shape: Shape) -> Result<EncodedValue, EncodeError> {
     let mut bytes = Vec::new();
-    let encoder = Encoder::raw(&mut bytes, limit());
-    let (_, mut side_data) = encode_with(value, shape, shape.form(), true, encoder)?;
+    let mut encoder = Encoder::raw(&mut bytes, limit());
+    let encoded = encode_with(value, shape, shape.form(), true, &mut encoder);
+    let (_, mut side_data) = encoded.map_err(|error| *error)?;
     let handles = side_data.take_handles();
     Ok(EncodedValue { bytes, handles })
 }
@@ -495,7 +512,8 @@ pub(crate) fn decode_from<'de, T: DeserializeOwned>(
             value = Some(decoded);
         }
         Ok(())
-    })?;
+    })
+    .map_err(|error| *error)?;
     value.ok_or_else(|| DecodeError::elsewhere(name, UNKEPT))
 }
 
@@ -513,7 +531,8 @@ fn from_description<T: DeserializeOwned>(
             value = Some(decoded);
         }
         Ok(())
-    })?;
+    })
+    .map_err(|error| *error)?;
     value.ok_or_else(|| DecodeError::elsewhere(name, UNKEPT))
 }
 
@@ -545,45 +564,67 @@ pub(crate) fn decode_bytes<'de>(
         length = decoder.bytes_into(bytes)?;
         *left = decoder.left();
         Ok(())
-    })?;
+    })
+    .map_err(|error| *error)?;
     Ok(length)
 }
 
+#[inline]
 fn form_of<'de>(name: &'static str, input: &mut impl Input<'de>) -> Result<u8, DecodeError> {
-    if input.left() > limit() {
-        let (length, limit) = (input.left() - 1, message_limit());
-        return Err(DecodeError::elsewhere(
-            name,
-            format!(
-                "it takes {length} bytes, more than the limit of {limit} (`offspring::set_message_limit`)"
-            ),
-        ));
-    }
+    let left = input.left();
     match input.byte() {
-        Some(form @ (POSITIONAL | DESCRIBED)) => Ok(form),
-        Some(_) => Err(DecodeError::elsewhere(name, "its form is unknown")),
-        None => Err(DecodeError::elsewhere(name, "the bytes end too early")),
+        Some(form @ (POSITIONAL | DESCRIBED)) if left <= limit() => Ok(form),
+        form => Err(no_form(name, left, form)),
     }
 }
 
+#[cold]
+fn no_form(name: &'static str, left: usize, form: Option<u8>) -> DecodeError {
+    let message = match form {
+        _ if left > limit() => format!(
+            "it takes {} bytes, more than the limit of {} (`offspring::set_message_limit`)",
+            left - 1,
+            message_limit()
+        ),
+        Some(_) => "its form is unknown".to_owned(),
+        None => "the bytes end too early".to_owned(),
+    };
+    DecodeError::elsewhere(name, message)
+}
+
 /// Decodes a value, keeps it, and sets how many bytes are left over. Called once.
-type DecodeStep<'d> = &'d mut dyn FnMut(&mut usize) -> Result<(), codec::Error>;
+pub(in crate::ipc::wire) type DecodeStep<'d> =
+    &'d mut dyn FnMut(&mut usize) -> Result<(), codec::Error>;
 
 /// Runs a decoding that may claim these handles.
-fn decode_with(
+///
+/// Its error is boxed, and so is that of an encoding, so that a result stays in registers.
+pub(in crate::ipc::wire) fn decode_with(
     name: &'static str,
     handles: Vec<WireHandle>,
     mode: Claiming,
     decode: DecodeStep<'_>,
-) -> Result<(), DecodeError> {
+) -> Result<(), Box<DecodeError>> {
     claiming(handles, mode, || catch_decoding(name, decode))
 }
 
 /// Runs a decoding. It is an error if bytes are left over, or if the value's type panics.
-fn catch_decoding(name: &'static str, decode: DecodeStep<'_>) -> Result<(), DecodeError> {
+#[inline]
+fn catch_decoding(name: &'static str, decode: DecodeStep<'_>) -> Result<(), Box<DecodeError>> {
     let mut left = 0;
-    let message = match catch_unwind(AssertUnwindSafe(|| decode(&mut left))) {
-        Ok(Ok(())) if left == 0 => return Ok(()),
+    match catch_unwind(AssertUnwindSafe(|| decode(&mut left))) {
+        Ok(Ok(())) if left == 0 => Ok(()),
+        outcome => Err(undecoded(name, left, outcome)),
+    }
+}
+
+#[cold]
+fn undecoded(
+    name: &'static str,
+    left: usize,
+    outcome: std::thread::Result<Result<(), codec::Error>>,
+) -> Box<DecodeError> {
+    let message = match outcome {
         Ok(Err(error)) => error.to_string(),
         Err(panic) if left == 0 => format!("its Deserialize panicked: {}", text_of(panic)),
         outcome => {
@@ -592,59 +633,5 @@ fn catch_decoding(name: &'static str, decode: DecodeStep<'_>) -> Result<(), Deco
             format!("{left} bytes are left over")
         }
     };
-    Err(DecodeError::elsewhere(name, message))
-}
-
-/// Decodes the described form of a value that is about to be sent, and drops the result. If the
-/// value cannot be decoded, returns an error with the reason.
-pub(in crate::ipc::wire) fn try_decoding<T: DeserializeOwned>(
-    bytes: &[u8],
-    side_data: &SideData,
-) -> Result<(), String> {
-    try_with(type_name::<T>(), side_data, &mut |left| {
-        let mut decoder = Describing::new(bytes);
-        // The drop is inside the closure, too, because it may panic.
-        drop(T::deserialize(&mut decoder)?);
-        *left = decoder.left();
-        Ok(())
-    })
-}
-
-fn try_with(
-    name: &'static str,
-    side_data: &SideData,
-    decode: DecodeStep<'_>,
-) -> Result<(), String> {
-    let handles = side_data.0.as_ref().map_or(&[][..], |set| &set.handles);
-    let Some(copies) = handles.iter().map(WireHandle::duplicate).collect() else {
-        // Descriptors are short here. The receiver will find out.
-        return Ok(());
-    };
-    let mode = Claiming { is_trial: true, repeats: true };
-    decode_with(name, copies, mode, decode).map_err(|error| {
-        let error = error.message();
-        match handles {
-            [] => format!("its receiver could not decode it: {error}"),
-            _ => format!(
-                "its receiver could not decode it: {error} (a receiving end exists once, so `#[serde(untagged)]` cannot try it in two variants: give the enum a tag)"
-            ),
-        }
-    })
-}
-
-/// Determines which form the values of a type have. Runs code of the type, which may panic.
-pub(in crate::ipc::wire) fn explore<T: Serialize + DeserializeOwned>() -> Symmetry {
-    explore_with(codec::explore::<T>)
-}
-
-fn explore_with(explore: fn(&dyn Fn() -> bool) -> Symmetry) -> Symmetry {
-    let met_handle = || CLAIMS.try_with(|claims| claims.missed.replace(false)).unwrap_or(false);
-    let mode = Claiming { is_trial: true, repeats: false };
-    let explored = claiming(Vec::new(), mode, || {
-        with_quiet(true, || catch_unwind(AssertUnwindSafe(|| explore(&met_handle))))
-    });
-    explored.unwrap_or_else(|panic| {
-        drop_caught(panic);
-        Symmetry::Unknown
-    })
+    Box::new(DecodeError::elsewhere(name, message))
 }

@@ -31,6 +31,7 @@ mod packet;
 mod raw_handles;
 mod shape;
 mod shm_buffer;
+mod trial;
 
 pub(crate) use crate::ipc::catch::{catch_panic, is_quiet, panic_text, text_of};
 pub(crate) use encoding::{

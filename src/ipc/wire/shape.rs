@@ -10,7 +10,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::ipc::codec::Symmetry;
-use crate::ipc::wire::encoding::{self, SideData};
+use crate::ipc::wire::encoding::SideData;
+use crate::ipc::wire::trial;
 use crate::sys;
 
 /// What a sender knows about the type that its receiver will decode. The sender chooses the form
@@ -99,8 +100,8 @@ impl UserShape {
     fn of<T: Serialize + DeserializeOwned>() -> UserShape {
         UserShape {
             key: key_of(sys::type_id_of::<T>()),
-            explore: encoding::explore::<T>,
-            trial: encoding::try_decoding::<T>,
+            explore: trial::explore::<T>,
+            trial: trial::try_decoding::<T>,
         }
     }
 
