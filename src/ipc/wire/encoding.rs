@@ -6,7 +6,7 @@ use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, Deserializer};
 
 use crate::error::{DecodeError, EncodeError};
 use crate::ipc::catch::{drop_caught, text_of};
@@ -497,36 +497,38 @@ pub(crate) fn decode_from<'de, T: DeserializeOwned>(
     mut input: impl Input<'de>,
     handles: Vec<WireHandle>,
 ) -> Result<T, DecodeError> {
-    let name = type_name::<T>();
-    if form_of(name, &mut input)? == DESCRIBED {
+    if form_of(type_name::<T>(), &mut input)? == DESCRIBED {
         return from_description(&private(input), handles);
     }
-    let mut value = None;
-    let mut decoder = Decoder::new(input);
     let mode = Claiming { is_trial: false, repeats: false };
-    decode_with(name, handles, mode, &mut |left| {
-        let decoded = T::deserialize(&mut decoder)?;
-        *left = decoder.left();
-        // An incomplete value is dropped here, where a panic of its `Drop` is caught.
-        if *left == 0 {
-            value = Some(decoded);
-        }
-        Ok(())
-    })
-    .map_err(|error| *error)?;
-    value.ok_or_else(|| DecodeError::elsewhere(name, UNKEPT))
+    decode_whole(Decoder::new(input), Decoder::left, handles, mode)
 }
 
 fn from_description<T: DeserializeOwned>(
     bytes: &[u8],
     handles: Vec<WireHandle>,
 ) -> Result<T, DecodeError> {
-    let (name, mut value) = (type_name::<T>(), None);
     let mode = Claiming { is_trial: false, repeats: true };
+    decode_whole(Describing::new(bytes), Describing::left, handles, mode)
+}
+
+/// Decodes a value with this decoder, up to the end of its bytes.
+#[inline]
+fn decode_whole<'de, T, D>(
+    mut decoder: D,
+    left_in: impl Fn(&D) -> usize,
+    handles: Vec<WireHandle>,
+    mode: Claiming,
+) -> Result<T, DecodeError>
+where
+    T: DeserializeOwned,
+    for<'d> &'d mut D: Deserializer<'de, Error = codec::Error>,
+{
+    let (name, mut value) = (type_name::<T>(), None);
     decode_with(name, handles, mode, &mut |left| {
-        let mut decoder = Describing::new(bytes);
         let decoded = T::deserialize(&mut decoder)?;
-        *left = decoder.left();
+        *left = left_in(&decoder);
+        // An incomplete value is dropped here, where a panic of its `Drop` is caught.
         if *left == 0 {
             value = Some(decoded);
         }
